@@ -1,0 +1,230 @@
+"""What all attacks share: checked arguments, one compiled graph, honest bookkeeping."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+Logits = Callable[[tf.Tensor], tf.Tensor]
+
+
+class AttackResult(NamedTuple):
+    """What an attack found, one entry per image.
+
+    Attributes:
+        adversarial: the perturbed images, float32 `[batch, height, width, channels]`.
+        success: bool `[batch]`: whether the attack reached its goal in a fresh forward pass of
+            the finished image. On a randomised model that is one draw; score it anew with
+            `rse_tf.evaluation` for the defense's own prediction.
+        distortion: L2 distance to the original image, in pixel units, float32 `[batch]`.
+        iterations: gradient steps spent on the image, int32 `[batch]`.
+        queries: forward passes spent on the image, int32 `[batch]`, this check included.
+    """
+
+    adversarial: np.ndarray
+    success: np.ndarray
+    distortion: np.ndarray
+    iterations: np.ndarray
+    queries: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack(abc.ABC):
+    """Base class. A subclass is a dataclass of hyperparameters and one method, `_perturb`.
+
+    Attributes:
+        model: any callable from images `[batch, height, width, channels]` to logits
+            `[batch, classes]`. A `keras.Model` is called in inference mode.
+        bounds: smallest and largest pixel value. Default (0, 1).
+        batch_size: images are attacked this many at a time. It bounds memory; it does not
+            change any result.
+
+    Hyperparameters in `scalars` are tensors of the compiled graph, so that
+    `dataclasses.replace(attack, ...)` sweeps over them without tracing again.
+    """
+
+    model: Logits
+    _: dataclasses.KW_ONLY
+    bounds: tuple[float, float] = (0.0, 1.0)
+    batch_size: int = 128
+    _graphs: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    scalars: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if not callable(self.model):
+            raise self._error("model", "a callable from images to logits", self.model)
+        if len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
+            raise self._error("bounds", "two numbers (low, high) with low < high", self.bounds)
+        self._check_integer("batch_size", 1)
+
+    def __call__(self, images: Any, labels: Any, targets: Any = None) -> AttackResult:
+        """Attacks a batch.
+
+        Args:
+            images: float `[batch, height, width, channels]`, within `bounds` up to rounding.
+            labels: the true classes, integer `[batch]` or one-hot `[batch, classes]`.
+            targets: classes to reach, encoded like `labels`; `None` for an untargeted attack.
+
+        Raises:
+            ValueError: if an argument has the wrong shape or dtype, holds NaN, or lies outside
+                `bounds`; or if the model returns NaN, probabilities, or another shape.
+        """
+        images = self._check_images(images)
+        num_classes = self._check_model(images)
+        labels = self._check_classes("labels", labels, len(images), num_classes)
+        if targets is not None:
+            targets = self._check_classes("targets", targets, len(images), num_classes)
+        classes = labels if targets is None else targets
+        run = self._graph(images.shape[1:], targets is not None)
+        scalars = self._scalars()
+        results = []
+        for start in range(0, len(images), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            results.append([out.numpy() for out in run(images[part], classes[part], scalars)])
+        return AttackResult(*(np.concatenate(parts) for parts in zip(*results)))
+
+    @abc.abstractmethod
+    def _perturb(
+        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns adversarial images, iterations `[batch]` and queries `[batch]`.
+
+        Args:
+            images: float32 `[batch, height, width, channels]`.
+            classes: int32 `[batch]`: the classes to leave, or with `targeted` to reach.
+            targeted: which of the two.
+            scalars: the hyperparameters named in `scalars`, as tensors.
+        """
+
+    def _success(
+        self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """Whether the goal is reached: bool `[batch]`."""
+        predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return (predicted == classes) if targeted else (predicted != classes)
+
+    def _scalars(self) -> dict[str, tf.Tensor]:
+        values = {name: getattr(self, name) for name in self.scalars}
+        return {name: tf.constant(v) for name, v in values.items() if v is not None}
+
+    def _graph(self, image_shape: tuple[int, ...], targeted: bool) -> Any:
+        # Whatever the trace depends on is in the key; the rest are tensors.
+        static = tuple(
+            getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in (*self._scalars(), "batch_size", "_graphs", "model")
+        )
+        key = (id(self.model), image_shape, targeted, static)
+        if key not in self._graphs:
+            self._graphs[key] = self._compile(image_shape, targeted)
+        return self._graphs[key]
+
+    def _compile(self, image_shape: tuple[int, ...], targeted: bool) -> Any:
+        def run(images: tf.Tensor, classes: tf.Tensor, scalars: dict[str, tf.Tensor]) -> Any:
+            adversarial, iterations, queries = self._perturb(images, classes, targeted, scalars)
+            adversarial = tf.clip_by_value(adversarial, *self.bounds)
+            success = self._success(self._logits(adversarial), classes, targeted, scalars)
+            distortion = tf.sqrt(squared_l2(adversarial - images))
+            return adversarial, success, distortion, iterations, queries + 1
+
+        signature = [
+            tf.TensorSpec([None, *image_shape], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+            {name: tf.TensorSpec([], value.dtype) for name, value in self._scalars().items()},
+        ]
+        return tf.function(run, input_signature=signature)
+
+    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.model(images), tf.float32)
+
+    def _loss_gradient(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        """Gradient of every image's cross-entropy with respect to that image."""
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, self._logits(images))
+        return tape.gradient(loss, images)
+
+    # Checks of the arguments.
+
+    def _error(self, name: str, expected: str, received: Any) -> ValueError:
+        return ValueError(
+            f"{type(self).__name__}: {name} must be {expected}. Received: {name}={received!r}"
+        )
+
+    def _check_integer(self, name: str, smallest: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or int(value) != value or value < smallest:
+            raise self._error(name, f"an integer of at least {smallest}", value)
+
+    def _check_number(self, name: str, *, positive: bool = False) -> None:
+        value = float(getattr(self, name))
+        if not np.isfinite(value) or value < 0 or (positive and value == 0):
+            raise self._error(name, "a finite number " + (">" if positive else ">=") + " 0", value)
+        # One dtype, so that 1 and 1.0 use the same trace.
+        object.__setattr__(self, name, value)
+
+    def _check_images(self, images: Any) -> np.ndarray:
+        images = np.asarray(images)
+        if not np.issubdtype(images.dtype, np.floating):
+            raise self._error("images", f"floating-point pixels in {self.bounds}", images.dtype)
+        images = images.astype(np.float32)
+        if images.ndim < 2 or not len(images):
+            raise self._error("images", "[batch, ...] with at least one image", images.shape)
+        low, high = self.bounds
+        # Rounding of other libraries' preprocessing is forgiven, anything more is a mistake.
+        slack = 1e-5 * (high - low)
+        if not np.all((images >= low - slack) & (images <= high + slack)):
+            found = f"values from {images.min()} to {images.max()}"
+            raise self._error("images", f"without NaN and within bounds {self.bounds}", found)
+        return np.clip(images, np.float32(low), np.float32(high))
+
+    def _check_classes(self, name: str, classes: Any, batch: int, num_classes: int) -> np.ndarray:
+        classes = np.asarray(classes)
+        expected = f"integer [{batch}] or one-hot [{batch}, {num_classes}]"
+        if classes.shape == (batch, num_classes) and not (batch == num_classes == 1):
+            if not (np.isin(classes, (0, 1)).all() and (classes.sum(axis=1) == 1).all()):
+                raise self._error(name, expected, "rows that are not one-hot")
+            classes = classes.argmax(axis=1)
+        if classes.shape != (batch,) or not np.issubdtype(classes.dtype, np.integer):
+            raise self._error(name, expected, f"{classes.dtype} {classes.shape}")
+        if classes.min() < 0 or classes.max() >= num_classes:
+            found = f"classes from {classes.min()} to {classes.max()}"
+            raise self._error(name, f"classes from 0 to {num_classes - 1}", found)
+        return classes.astype(np.int32)
+
+    def _check_model(self, images: np.ndarray) -> int:
+        """Looks once per image shape at what the model returns; gives the number of classes."""
+        key = ("classes", id(self.model), images.shape[1:])
+        if key not in self._graphs:
+            logits = np.asarray(self.model(tf.constant(images[:8])))
+            rows = len(images[:8])
+            if logits.ndim != 2 or len(logits) != rows or logits.shape[1] < 2:
+                raise self._error("model", f"returning logits [{rows}, classes]", logits.shape)
+            logits = logits.astype(np.float32)
+            if not np.isfinite(logits).all():
+                raise self._error("model", "returning finite logits", "NaN or infinite values")
+            if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3):
+                raise self._error(
+                    "model",
+                    "returning logits, not probabilities; leave out its softmax, or return the "
+                    "log of the probabilities",
+                    "rows that sum to 1",
+                )
+            self._graphs[key] = logits.shape[1]
+        return self._graphs[key]
+
+
+def squared_l2(perturbation: tf.Tensor) -> tf.Tensor:
+    """Squared L2 norm of every example of `[batch, ...]`: `[batch]`."""
+    return tf.reduce_sum(tf.square(perturbation), axis=tf.range(1, tf.rank(perturbation)))
+
+
+def per_image(values: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """Reshapes `[batch]` so that it broadcasts against images `[batch, ...]`."""
+    return tf.reshape(values, [-1] + [1] * (images.shape.rank - 1))

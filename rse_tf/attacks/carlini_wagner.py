@@ -1,0 +1,235 @@
+"""The L2 attack of Carlini and Wagner."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import tensorflow as tf
+
+from rse_tf.attacks.attack import Attack, per_image, squared_l2
+
+# Keeps the inverse of tanh finite: a pixel at a bound starts this close to it.
+_INSIDE = 0.999999
+_NO_UPPER_BOUND = 1e10
+_BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
+# Early abort: ten looks per descent, each expecting the loss to have fallen by 0.01 %.
+_LOOKS, _PROGRESS = 10, 0.9999
+
+Scalars = dict[str, tf.Tensor]
+
+
+class _Descent(NamedTuple):
+    """One image per row, as it goes down with its own constant."""
+
+    modifier: tf.Tensor  # what is added in tanh space, [batch, height, width, channels]
+    mean: tf.Tensor  # Adam's first moment
+    variance: tf.Tensor  # Adam's second moment
+    best: tf.Tensor  # the closest adversarial image of this descent
+    best_l2: tf.Tensor  # its squared distance [batch], infinite before the first success
+    last_loss: tf.Tensor  # the loss at the last look [batch]
+    steps: tf.Tensor  # int32 [batch]
+    running: tf.Tensor  # bool [batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class CarliniWagnerL2(Attack):
+    """Minimises `||x' - x||^2 + c * max(margin + confidence, 0)` by Adam in tanh space.
+
+    The margin is `Z_label - max_other Z`, or `max_other Z - Z_target` with targets; Z are
+    logits. With `const` it runs at that one c, the protocol of Liu et al. (2018). Without, c
+    is found per image by the binary search of the reference.
+
+    Args:
+        model: callable from images to logits.
+        const: the fixed c, or `None` for the binary search.
+        iterate: with a fixed c, what is returned: `"last"`, the last iterate whether adversarial
+            or not (Liu et al.), or `"best"`, the closest adversarial one. The binary search
+            returns the closest one. An image without any stays as it was.
+        steps: gradient steps per descent. Default 300 (Liu et al.); the reference uses 10,000.
+        learning_rate: Adam's. Default 1e-3 (Liu et al.); the reference uses 1e-2.
+        confidence: the margin by which an adversarial image has to win, in logits. Default 0.
+        binary_search_steps: number of descents of the binary search. Default 9 (reference).
+        initial_const: where the search starts. Default 1e-3 (reference).
+        abort_early: whether an image whose loss no longer falls ends its descent, judged ten
+            times per descent and for every image by itself. Default: only in the binary search;
+            the fixed-c protocol runs all its steps. A randomised model's loss is noisy, and
+            stopping on it is a matter of luck.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Reference:
+        Carlini and Wagner, Towards Evaluating the Robustness of Neural Networks (2017),
+        arXiv:1608.04644, section VI-A.
+    """
+
+    const: float | None = None
+    iterate: str = "last"
+    steps: int = 300
+    learning_rate: float = 1e-3
+    confidence: float = 0.0
+    binary_search_steps: int = 9
+    initial_const: float = 1e-3
+    abort_early: bool | None = None
+    scalars: ClassVar[tuple[str, ...]] = (
+        "const",
+        "steps",
+        "learning_rate",
+        "confidence",
+        "binary_search_steps",
+        "initial_const",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.const is not None:
+            self._check_number("const")
+        if self.iterate not in ("last", "best"):
+            raise self._error("iterate", "'last' or 'best'", self.iterate)
+        self._check_integer("steps", 1)
+        self._check_integer("binary_search_steps", 1)
+        self._check_number("learning_rate", positive=True)
+        self._check_number("initial_const", positive=True)
+        self._check_number("confidence")
+
+    def _perturb(
+        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        if self.const is None:
+            best, steps = self._search(images, classes, targeted, scalars)
+            return best, steps, steps
+        start = self._to_tanh_space(images)
+        const = tf.fill(tf.shape(classes), scalars["const"])
+        end = self._descend(images, start, classes, const, targeted, scalars)
+        result = self._to_pixels(start + end.modifier) if self.iterate == "last" else end.best
+        return result, end.steps, end.steps
+
+    def _search(
+        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Binary search over c, every image with its own bounds on it."""
+        start = self._to_tanh_space(images)
+        zero = tf.zeros_like(classes, tf.float32)
+
+        def round_(i, const, lower, upper, best, best_l2, steps):  # type: ignore[no-untyped-def]
+            end = self._descend(images, start, classes, const, targeted, scalars)
+            found = end.best_l2 < best_l2
+            best = tf.where(per_image(found, images), end.best, best)
+            best_l2 = tf.minimum(best_l2, end.best_l2)
+            success = tf.math.is_finite(end.best_l2)
+            upper = tf.where(success, tf.minimum(upper, const), upper)
+            lower = tf.where(success, lower, tf.maximum(lower, const))
+            const = tf.where(upper < _NO_UPPER_BOUND, (lower + upper) / 2, const * 10)
+            return i + 1, const, lower, upper, best, best_l2, steps + end.steps
+
+        infinite = zero + float("inf")
+        const, upper = zero + scalars["initial_const"], zero + _NO_UPPER_BOUND
+        state = [0, const, zero, upper, images, infinite, tf.zeros_like(classes)]
+        *_, best, _, steps = tf.while_loop(
+            lambda i, *_: i < scalars["binary_search_steps"], round_, state
+        )
+        return best, steps
+
+    def _descend(
+        self,
+        images: tf.Tensor,
+        start: tf.Tensor,
+        classes: tf.Tensor,
+        const: tf.Tensor,
+        targeted: bool,
+        scalars: Scalars,
+    ) -> _Descent:
+        """Runs Adam from the images. Between looks, only the images still running take part."""
+        abort = self.const is None if self.abort_early is None else self.abort_early
+        steps = scalars["steps"]
+        look = tf.maximum(steps // _LOOKS, 1) if abort else steps
+
+        def stretch(done: tf.Tensor, all_: _Descent) -> tuple[tf.Tensor, _Descent]:
+            rows = tf.where(all_.running)[:, 0]
+            some, at, labels, c = tf.nest.map_structure(
+                lambda t: tf.gather(t, rows), (all_, start, classes, const)
+            )
+            until = tf.minimum(done + look, steps)
+            center = self._to_pixels(at)
+
+            def step(i: tf.Tensor, d: _Descent, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                return i + 1, *self._step(i, d, at, center, labels, c, targeted, scalars)
+
+            last_loss = some.last_loss
+            _, some, loss = tf.while_loop(
+                lambda i, *_: i < until, step, [done, some, last_loss]
+            )
+            falling = loss <= last_loss * _PROGRESS
+            some = some._replace(
+                last_loss=loss, steps=some.steps + (until - done), running=falling
+            )
+            merged = tf.nest.map_structure(
+                lambda t, part: tf.tensor_scatter_nd_update(t, rows[:, None], part), all_, some
+            )
+            return until, merged
+
+        zeros, infinite = tf.zeros_like(images), tf.fill(tf.shape(classes), float("inf"))
+        count = tf.zeros_like(classes)
+        state = _Descent(zeros, zeros, zeros, images, infinite, infinite, count, count == 0)
+        _, end = tf.while_loop(
+            lambda done, d: (done < steps) & tf.reduce_any(d.running), stretch, [0, state]
+        )
+        return end
+
+    def _step(
+        self,
+        i: tf.Tensor,
+        d: _Descent,
+        start: tf.Tensor,
+        center: tf.Tensor,
+        classes: tf.Tensor,
+        const: tf.Tensor,
+        targeted: bool,
+        scalars: Scalars,
+    ) -> tuple[_Descent, tf.Tensor]:
+        """One step of Adam; also returns the loss before it."""
+        confidence = scalars["confidence"]
+        with tf.GradientTape() as tape:
+            tape.watch(d.modifier)
+            x = self._to_pixels(start + d.modifier)
+            l2 = squared_l2(x - center)
+            advantage = _advantage(self._logits(x), classes, targeted)
+            loss = l2 + const * tf.nn.relu(confidence - advantage)
+        gradient = tape.gradient(loss, d.modifier)
+
+        closer = (advantage > 0) & (advantage >= confidence) & (l2 < d.best_l2)
+        mean = _BETA_1 * d.mean + (1 - _BETA_1) * gradient
+        variance = _BETA_2 * d.variance + (1 - _BETA_2) * tf.square(gradient)
+        t = tf.cast(i + 1, tf.float32)
+        rate = scalars["learning_rate"] * tf.sqrt(1 - _BETA_2**t) / (1 - _BETA_1**t)
+        d = d._replace(
+            modifier=d.modifier - rate * mean / (tf.sqrt(variance) + _ADAM_EPSILON),
+            mean=mean,
+            variance=variance,
+            best=tf.where(per_image(closer, x), x, d.best),
+            best_l2=tf.where(closer, l2, d.best_l2),
+        )
+        return d, loss
+
+    def _success(
+        self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
+    ) -> tf.Tensor:
+        advantage = _advantage(logits, classes, targeted)
+        return (advantage > 0) & (advantage >= scalars["confidence"])
+
+    def _to_tanh_space(self, images: tf.Tensor) -> tf.Tensor:
+        low, high = self.bounds
+        return tf.atanh((2 * (images - low) / (high - low) - 1) * _INSIDE)
+
+    def _to_pixels(self, w: tf.Tensor) -> tf.Tensor:
+        low, high = self.bounds
+        return low + (high - low) * (tf.tanh(w) + 1) / 2
+
+
+def _advantage(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
+    """By how much the attack wins, in logits `[batch]`; negative while it has not."""
+    chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
+    other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)
+    own = tf.gather(logits, classes, batch_dims=1)
+    return own - other if targeted else other - own

@@ -1,0 +1,62 @@
+"""Image classification data sets, all as one type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rse_tf.data.augment import AUGMENTATIONS, Batches
+from rse_tf.data.dataset import Dataset, Split, make_dataset
+from rse_tf.data.sources import (
+    Arrays,
+    DataUnavailableError,
+    load_mnist_5k,
+    load_npz,
+    load_tfds,
+)
+
+# Sets that need no TensorFlow Datasets. Any other name is looked up there.
+DATASETS: dict[str, Callable[[], Arrays]] = {"mnist_5k": load_mnist_5k}
+
+
+def load(
+    name: str = "mnist_5k",
+    data_dir: str | None = None,
+    seed: int = 0,
+    validation_fraction: float = 0.1,
+    image_size: int | None = None,
+) -> Dataset:
+    """Loads a data set into memory.
+
+    Args:
+        name: `"mnist_5k"` (5,000 real digits, no network needed), a name of TensorFlow
+            Datasets such as `"mnist"`, `"cifar10"` or `"stl10"`, or the path of an `.npz` file
+            with x_train, y_train, x_test and y_test.
+        data_dir: the TensorFlow Datasets directory; default `~/tensorflow_datasets`.
+        seed: which training images are held out for validation follows from it.
+        validation_fraction: share of the training images held out. Default 0.1.
+        image_size: height and width to resize to, for TensorFlow Datasets only.
+
+    Raises:
+        DataUnavailableError: if the set is not on this machine and cannot be fetched.
+        ValueError: if there is no such set, or it is not one of labelled images.
+    """
+    if name.endswith(".npz"):
+        arrays = load_npz(name)
+    elif name in DATASETS:
+        arrays = DATASETS[name]()
+    else:
+        arrays = load_tfds(name, data_dir, image_size)
+    return make_dataset(name, *arrays, validation_fraction=validation_fraction, seed=seed)
+
+
+__all__ = [
+    "AUGMENTATIONS",
+    "Arrays",
+    "Batches",
+    "DATASETS",
+    "DataUnavailableError",
+    "Dataset",
+    "Split",
+    "load",
+    "make_dataset",
+]

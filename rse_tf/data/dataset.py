@@ -1,0 +1,128 @@
+"""One type for every data set."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        images: float32 `[number, height, width, channels]` in [0, 1].
+        labels: int64 `[number]`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: slice | np.ndarray) -> Split:
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Training, validation and test images of one data set.
+
+    Attributes:
+        name: what it was loaded as.
+        train: for training.
+        validation: held out of the training images; for choosing checkpoints and settings.
+        test: for the final numbers only; nothing is ever chosen by it.
+        class_names: one name per class.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)`."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+def make_dataset(
+    name: str,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    class_names: tuple[str, ...],
+    validation_fraction: float,
+    seed: int,
+) -> Dataset:
+    """Checks and scales the arrays and holds out the validation part.
+
+    Args:
+        name: name of the data set.
+        train: images uint8 in [0, 255] or float in [0, 1], `[number, height, width, channels]`
+            or without the last axis, and integer labels `[number]`.
+        test: likewise.
+        class_names: one name per class.
+        validation_fraction: share of the training images to hold out.
+        seed: which images are held out follows from it.
+
+    Raises:
+        ValueError: if arrays do not have these shapes, dtypes and ranges, or the fraction
+            leaves either part empty.
+    """
+    train_split = _check_split(name, "train", *train, len(class_names))
+    test_split = _check_split(name, "test", *test, len(class_names))
+    if train_split.images.shape[1:] != test_split.images.shape[1:]:
+        raise ValueError(
+            f"{name}: training and test images must have the same shape. Received: "
+            f"{train_split.images.shape[1:]} and {test_split.images.shape[1:]}"
+        )
+    held_out = round(len(train_split) * validation_fraction)
+    if not 0 < held_out < len(train_split):
+        raise ValueError(
+            f"{name}: validation_fraction must leave images on both sides. Received: "
+            f"validation_fraction={validation_fraction} of {len(train_split)} images"
+        )
+    order = np.random.default_rng(seed).permutation(len(train_split))
+    validation, train_ = np.sort(order[:held_out]), np.sort(order[held_out:])
+    return Dataset(
+        name, train_split[train_], train_split[validation], test_split, tuple(class_names)
+    )
+
+
+def _check_split(
+    name: str, part: str, images: np.ndarray, labels: np.ndarray, num_classes: int
+) -> Split:
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
+        raise ValueError(
+            f"{name}: {part} images must be [number, height, width(, channels)] with as many "
+            f"labels [number]. Received: images {images.shape} and labels {labels.shape}"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or not (
+        0 <= labels.min() and labels.max() < num_classes
+    ):
+        raise ValueError(
+            f"{name}: {part} labels must be integers from 0 to {num_classes - 1}. Received: "
+            f"{labels.dtype} from {labels.min()} to {labels.max()}"
+        )
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / np.float32(255)
+    elif not np.issubdtype(images.dtype, np.floating) or not (
+        images.min() >= 0 and images.max() <= 1
+    ):
+        raise ValueError(
+            f"{name}: {part} images must be uint8 in [0, 255] or floating-point in [0, 1]. "
+            f"Received: {images.dtype} from {images.min()} to {images.max()}"
+        )
+    return Split(images.astype(np.float32, copy=False), labels.astype(np.int64))

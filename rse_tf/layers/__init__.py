@@ -1,0 +1,21 @@
+"""Keras layers of the defenses. They depend on nothing else in the package."""
+
+from rse_tf.layers.brelu import BReLU
+from rse_tf.layers.noise import NoiseLayer
+from rse_tf.layers.noise_state import (
+    FrozenNoise,
+    noise_layers,
+    noise_state,
+    seed_noise,
+    set_noise_state,
+)
+
+__all__ = [
+    "BReLU",
+    "FrozenNoise",
+    "NoiseLayer",
+    "noise_layers",
+    "noise_state",
+    "seed_noise",
+    "set_noise_state",
+]

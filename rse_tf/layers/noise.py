@@ -1,0 +1,146 @@
+"""The noise layer of random self-ensembles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+DISTRIBUTIONS = ("gaussian", "uniform", "laplace")
+ACTIVE = ("always", "training", "inference")
+
+
+@keras.saving.register_keras_serializable(package="rse_tf")
+class NoiseLayer(keras.layers.Layer):
+    """Adds fresh zero-mean noise to its input, at inference as well as in training.
+
+    Every call draws anew, every example and every element gets a draw of its own, and so
+    does every replica of a `tf.distribute` strategy. The layer has no weights. Its random
+    stream is one small state (see `rse_tf.layers.noise_state`), which can be read, set and
+    reseeded from outside to replay the noise.
+
+    Args:
+        stddev: standard deviation of the noise, in the units of the input, whatever the
+            distribution. Zero makes the layer the identity.
+        distribution: `"gaussian"` (the paper's), `"uniform"` or `"laplace"`; Liu et al.,
+            section 3.1: the method works with any noise of mean zero.
+        active: when the noise is added. `"always"` is the paper's method; `"training"` and
+            `"inference"` are the two halves it is compared with in Figure 2. Whether a call
+            belongs to training is what Keras' own `training` argument says.
+        seed: integer that fixes the stream. Two layers with the same integer draw the same
+            noise, as all Keras layers do. With `None` each layer gets a stream of its own,
+            repeatable after `keras.utils.set_random_seed`.
+
+    Call arguments:
+        inputs: floating-point tensor of any shape, `[batch, ...]`.
+        training: boolean; used with `active="training"` or `"inference"` only.
+
+    Raises:
+        ValueError: if `stddev` is negative or not finite, if `distribution`, `active` or
+            `seed` is not one of the above, or if the input is not floating-point.
+
+    Reference:
+        Liu, Cheng, Zhang and Hsieh, Towards Robust Neural Networks via Random
+        Self-Ensemble (2018), arXiv:1712.00673, section 3.
+    """
+
+    def __init__(
+        self,
+        stddev: float,
+        distribution: str = "gaussian",
+        active: str = "always",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        stddev = float(stddev)
+        if not (math.isfinite(stddev) and stddev >= 0):
+            raise ValueError(
+                "NoiseLayer: stddev must be a finite number, zero or greater. "
+                f"Received: stddev={stddev}"
+            )
+        if distribution not in DISTRIBUTIONS:
+            raise ValueError(
+                f"NoiseLayer: distribution must be one of {DISTRIBUTIONS}. "
+                f"Received: distribution={distribution!r}"
+            )
+        if active not in ACTIVE:
+            raise ValueError(
+                f"NoiseLayer: active must be one of {ACTIVE}. Received: active={active!r}"
+            )
+        if seed is not None:
+            if isinstance(seed, bool) or int(seed) != seed or not 0 <= seed < 2**32:
+                raise ValueError(
+                    "NoiseLayer: seed must be None or an integer from 0 to 2**32 - 1. "
+                    f"Received: seed={seed!r}"
+                )
+            seed = int(seed)
+        self.stddev = stddev
+        self.distribution = distribution
+        self.active = active
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        # TensorFlow finds a variable to save only through attributes it tracks, and a
+        # SeedGenerator is not one: without this line tf.saved_model.save fails and
+        # tf.train.Checkpoint forgets the stream.
+        self._tracked_state = self.seed_generator.state.value
+        self.supports_masking = True
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not inputs.dtype.is_floating:
+            raise ValueError(
+                f"NoiseLayer {self.name!r}: inputs must be floating-point; cast them first. "
+                f"Received: dtype={inputs.dtype.name}"
+            )
+        if self.stddev == 0 or not self._is_active(training):
+            return inputs
+        noise = draw_noise(tf.shape(inputs), self.distribution, self._next_seed())
+        return inputs + tf.cast(self.stddev * noise, inputs.dtype)
+
+    def _is_active(self, training: bool) -> bool:
+        return self.active == "always" or (self.active == "training") == bool(training)
+
+    def _next_seed(self) -> tf.Tensor:
+        seed = self.seed_generator.next()
+        # Replicas hold mirrored copies of the state, so only their number tells them apart.
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            seed = tf.random.fold_in(seed, replica.replica_id_in_sync_group)
+        return seed
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "stddev": self.stddev,
+            "distribution": self.distribution,
+            "active": self.active,
+            "seed": self.seed,
+        }
+
+
+def draw_noise(shape: tf.Tensor, distribution: str, seed: tf.Tensor) -> tf.Tensor:
+    """Draws float32 noise of mean 0 and standard deviation 1.
+
+    Low precision is no place to draw in: a bfloat16 uniform has 128 values and a mean that
+    is visibly off, so narrower dtypes are cast to afterwards.
+
+    Args:
+        shape: int32 tensor, the shape of the result.
+        distribution: one of `DISTRIBUTIONS`.
+        seed: integer tensor `[2]`; the same seed gives the same noise.
+    """
+    if distribution == "gaussian":
+        return tf.random.stateless_normal(shape, seed)
+    root3 = math.sqrt(3.0)
+    uniform = tf.random.stateless_uniform(shape, seed, -root3, root3)
+    if distribution == "uniform":
+        return uniform
+    # Inverse distribution function of the Laplace law with scale 1/sqrt(2); the bound keeps
+    # the one endpoint of the uniform draw that would map to infinity finite.
+    magnitude = tf.minimum(tf.abs(uniform) / root3, 1.0 - 2.0**-24)
+    return -tf.sign(uniform) * tf.math.log1p(-magnitude) / math.sqrt(2.0)

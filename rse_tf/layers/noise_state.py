@@ -1,0 +1,103 @@
+"""Reading, setting and freezing the random streams of a whole model."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rse_tf.layers.noise import NoiseLayer
+
+
+def noise_layers(model: keras.layers.Layer) -> list[NoiseLayer]:
+    """Lists the noise layers of a model, nested ones included, in a fixed order."""
+    return [layer for layer in _flatten(model) if isinstance(layer, NoiseLayer)]
+
+
+def noise_state(model: keras.layers.Layer) -> np.ndarray:
+    """Returns the state of every noise stream, int64 `[noise layers, 2]`."""
+    states = [layer.seed_generator.state.numpy() for layer in noise_layers(model)]
+    return np.asarray(states, dtype=np.int64).reshape(len(states), 2)
+
+
+def set_noise_state(model: keras.layers.Layer, state: np.ndarray) -> None:
+    """Sets every noise stream, so that the calls that follow replay the same noise.
+
+    It acts on variables, so it also reaches functions compiled earlier, and inside a
+    `tf.function` it takes effect at that point of the graph.
+
+    Args:
+        model: the model whose noise is set.
+        state: what `noise_state` returned for it, int64 `[noise layers, 2]`.
+
+    Raises:
+        ValueError: if `state` does not have one row for each noise layer.
+    """
+    layers = noise_layers(model)
+    shape = tuple(np.shape(state))
+    if shape != (len(layers), 2):
+        raise ValueError(
+            f"set_noise_state: state must have shape ({len(layers)}, 2), one row for each "
+            f"noise layer of {model.name!r}; take it from noise_state(model). "
+            f"Received: shape {shape}"
+        )
+    for layer, row in zip(layers, state):
+        layer.seed_generator.state.assign(row)
+
+
+def seed_noise(model: keras.layers.Layer, *seed: int) -> None:
+    """Restarts every random stream of a model, each layer with a stream of its own.
+
+    Dropout and Keras' own random layers are seeded along with the noise layers, so that
+    everything random in the model follows from `seed`.
+
+    Args:
+        model: the model to seed.
+        *seed: one or more non-negative integers, for example a run's seed and an epoch.
+    """
+    generators = [getattr(layer, "seed_generator", None) for layer in _flatten(model)]
+    for index, generator in enumerate(g for g in generators if g is not None):
+        generator.state.assign(_first_state(*seed, index))
+
+
+def _first_state(*seed: int) -> np.ndarray:
+    # The state of a Keras SeedGenerator is a key and a counter of the draws made with it.
+    key = np.random.SeedSequence(seed).generate_state(1)[0]
+    return np.array([key, 0], dtype=np.int64)
+
+
+class FrozenNoise:
+    """A model under one fixed draw of its noise: the same images give the same logits.
+
+    A callable for whatever takes a logits function. Finite differences through it see common
+    random numbers, and an attack on it measures what the randomness itself contributes. The
+    draw belongs to the position in the batch: row i meets the same noise in every call with
+    the same batch size.
+
+    Args:
+        model: a model with noise layers. Calling the frozen version restarts its streams.
+        seed: integer that selects the draw.
+
+    Raises:
+        ValueError: if the model has no noise layer.
+    """
+
+    def __init__(self, model: keras.Model, seed: int = 0) -> None:
+        layers = noise_layers(model)
+        if not layers:
+            raise ValueError(
+                f"FrozenNoise: model must have at least one NoiseLayer. Received: {model.name!r} "
+                "without any"
+            )
+        self.model = model
+        self._state = np.stack([_first_state(seed, index) for index in range(len(layers))])
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the model's output for `images` `[batch, ...]` under the frozen draw."""
+        set_noise_state(self.model, self._state)
+        return self.model(images)
+
+
+def _flatten(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    # Keras has no public way to list nested layers; this is what its own trainer uses.
+    return list(model._flatten_layers())

@@ -1,0 +1,149 @@
+"""Ensembles as models: their output is the log of the mean probability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+# log(0) for practical purposes: finite, so that its gradient is 0 and not NaN.
+_LOG_ZERO = -1e30
+
+
+@keras.saving.register_keras_serializable(package="rse_tf")
+class SelfEnsemble(keras.Model):
+    """Averages the class probabilities of several noisy passes through one model.
+
+    This is the prediction of Liu et al. (2018), Algorithm 1. The result is the log of the
+    mean probability, which serves as logits: its softmax is the mean probability, so it can
+    be scored, attacked and exported like any other classifier.
+
+    Args:
+        model: a model from images to logits `[batch, num_classes]`, with noise that is alive
+            at inference.
+        num_draws: number of passes. Default 50, section 4 of the paper; it is stable beyond
+            10 (Figure 5).
+        max_rows: how many images go through the model at a time, all draws counted. It
+            bounds the memory: draws run in parallel within it and one after the other beyond
+            it. A batch larger than this goes through whole, one draw at a time.
+
+    Call arguments:
+        images: `[batch, height, width, channels]`.
+
+    Returns from a call:
+        Log of the mean probability, float32 `[batch, num_classes]`.
+
+    Raises:
+        ValueError: if `num_draws` or `max_rows` is not a positive integer.
+    """
+
+    def __init__(
+        self, model: keras.Model, num_draws: int = 50, max_rows: int = 512, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value in (("num_draws", num_draws), ("max_rows", max_rows)):
+            if isinstance(value, bool) or int(value) != value or value < 1:
+                raise ValueError(
+                    f"SelfEnsemble: {name} must be a positive integer. Received: {name}={value!r}"
+                )
+        self.model = model
+        self.num_draws = int(num_draws)
+        self.max_rows = int(max_rows)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        batch = tf.shape(images)[0]
+        at_once = tf.clip_by_value(self.max_rows // tf.maximum(batch, 1), 1, self.num_draws)
+
+        def draw(done: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            draws = tf.minimum(at_once, self.num_draws - done)
+            repeats = tf.concat([[draws], tf.ones_like(tf.shape(images)[1:])], axis=0)
+            log_probs = log_probabilities(self.model, tf.tile(images, repeats))
+            log_probs = tf.reshape(log_probs, [draws, batch, log_probs.shape[-1]])
+            log_probs = tf.concat([log_sum[None], log_probs], axis=0)
+            return done + draws, tf.reduce_logsumexp(log_probs, axis=0)
+
+        start = tf.fill([batch, self._num_classes(images)], _LOG_ZERO)
+        # A loop, never tf.vectorized_map, which would give every pass the same noise.
+        _, log_sum = tf.while_loop(
+            lambda done, _: done < self.num_draws, draw, [tf.constant(0), start]
+        )
+        return log_sum - math.log(self.num_draws)
+
+    def _num_classes(self, images: tf.Tensor) -> int:
+        shape = self.model.compute_output_shape(tuple(images.shape))
+        return int(shape[-1])
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return self.model.compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "model": keras.saving.serialize_keras_object(self.model),
+            "num_draws": self.num_draws,
+            "max_rows": self.max_rows,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SelfEnsemble:
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return cls(**{**config, "model": model})
+
+
+@keras.saving.register_keras_serializable(package="rse_tf")
+class AveragedEnsemble(keras.Model):
+    """Averages the class probabilities of several models.
+
+    Strauss et al. (2017), section 3: the prediction is the class with the largest mean
+    probability. The result is the log of that mean, as for `SelfEnsemble`.
+
+    Args:
+        members: at least one model from images to logits `[batch, num_classes]`, all with
+            the same classes.
+
+    Call arguments:
+        images: `[batch, height, width, channels]`.
+
+    Returns from a call:
+        Log of the mean probability, float32 `[batch, num_classes]`.
+
+    Raises:
+        ValueError: if `members` is empty or holds something that is not a Keras model.
+    """
+
+    def __init__(self, members: Sequence[keras.Model], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        members = list(members)
+        if not members or not all(isinstance(member, keras.Model) for member in members):
+            raise ValueError(
+                "AveragedEnsemble: members must be a non-empty list of Keras models. "
+                f"Received: members={members}"
+            )
+        self.members = members
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        log_probs = tf.stack([log_probabilities(member, images) for member in self.members])
+        return tf.reduce_logsumexp(log_probs, axis=0) - math.log(len(self.members))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return self.members[0].compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        members = [keras.saving.serialize_keras_object(member) for member in self.members]
+        return {"name": self.name, "members": members}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AveragedEnsemble:
+        members = [
+            keras.saving.deserialize_keras_object(member, custom_objects)
+            for member in config["members"]
+        ]
+        return cls(**{**config, "members": members})
+
+
+def log_probabilities(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """Returns `log(softmax(model(images)))` in inference mode, float32."""
+    return tf.nn.log_softmax(tf.cast(model(images, training=False), tf.float32))

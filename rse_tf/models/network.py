@@ -1,0 +1,194 @@
+"""What all networks share: their settings, and the noise before every convolution."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from rse_tf.layers import BReLU, NoiseLayer
+
+INIT_NOISE_AT = ("first_conv", "second_conv")
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseSettings:
+    """Where a network is noisy, and how much.
+
+    Attributes:
+        init_noise: standard deviation before the first convolution, in pixel units; images
+            lie in [0, 1].
+        inner_noise: standard deviation before every other convolution.
+        distribution: `"gaussian"`, `"uniform"` or `"laplace"`.
+        active: `"always"`, `"training"` or `"inference"`, as in `NoiseLayer`.
+        init_noise_at: `"first_conv"` puts `init_noise` before the first convolution, as
+            Liu et al. describe it; `"second_conv"` before the second, as the authors' VGG16
+            code does.
+    """
+
+    init_noise: float = 0.0
+    inner_noise: float = 0.0
+    distribution: str = "gaussian"
+    active: str = "always"
+    init_noise_at: str = "first_conv"
+
+    def __post_init__(self) -> None:
+        if self.init_noise_at not in INIT_NOISE_AT:
+            raise ValueError(
+                f"init_noise_at must be one of {INIT_NOISE_AT}. "
+                f"Received: init_noise_at={self.init_noise_at!r}"
+            )
+
+    def layer(self, index: int, **kwargs: Any) -> NoiseLayer:
+        """Returns the noise layer that belongs before convolution number `index`, from 0."""
+        init_index = INIT_NOISE_AT.index(self.init_noise_at)
+        stddev = self.init_noise if index == init_index else self.inner_noise
+        return NoiseLayer(stddev, self.distribution, self.active, **kwargs)
+
+
+class Blocks:
+    """Builds a network's layers in order and puts a noise layer before each convolution."""
+
+    def __init__(
+        self, noise: NoiseSettings, activation: str, dtype: Any, paper_initialisation: bool
+    ) -> None:
+        self._noise = noise
+        self._activation = activation
+        self._dtype = dtype
+        self._kernel = keras.initializers.GlorotUniform
+        if paper_initialisation:
+            self._kernel = _small_normal
+        self._convolutions = 0
+
+    def noise(self, x: Any) -> Any:
+        """Adds the noise layer that goes before the next convolution."""
+        index = self._convolutions
+        self._convolutions += 1
+        return self._noise.layer(index, name=f"noise_{index}", dtype=self._dtype)(x)
+
+    def conv(self, x: Any, filters: int, kernel_size: int, *, noisy: bool = True, **kw: Any) -> Any:
+        """Noise, then a convolution. `noisy=False` is for a part of a split convolution."""
+        if noisy:
+            x = self.noise(x)
+        return keras.layers.Conv2D(
+            filters, kernel_size, kernel_initializer=self._kernel(), dtype=self._dtype, **kw
+        )(x)
+
+    def norm(self, x: Any, *, affine: bool = True) -> Any:
+        """Batch normalisation; `affine=False` leaves out scale and offset."""
+        return keras.layers.BatchNormalization(
+            epsilon=1e-5,
+            momentum=0.9,
+            scale=affine,
+            center=affine,
+            gamma_initializer=keras.initializers.RandomNormal(1.0, 0.02),
+            dtype=self._dtype,
+        )(x)
+
+    def activation(self, x: Any) -> Any:
+        """The network's activation: `"brelu"`, or any activation that Keras knows by name."""
+        if self._activation == "brelu":
+            return BReLU(dtype=self._dtype)(x)
+        return keras.layers.Activation(self._activation, dtype=self._dtype)(x)
+
+    def pool(self, x: Any) -> Any:
+        return keras.layers.MaxPooling2D(2, dtype=self._dtype)(x)
+
+    def dropout(self, x: Any, rate: float) -> Any:
+        return keras.layers.Dropout(rate, dtype=self._dtype)(x)
+
+    def flatten(self, x: Any) -> Any:
+        return keras.layers.Flatten(dtype=self._dtype)(x)
+
+    def dense(self, x: Any, units: int) -> Any:
+        return keras.layers.Dense(units, kernel_initializer=self._kernel(), dtype=self._dtype)(x)
+
+    def logits(self, x: Any, num_classes: int) -> Any:
+        """The last layer, in float32 whatever the policy: attacks compare close logits."""
+        return keras.layers.Dense(
+            num_classes, kernel_initializer=self._kernel(), dtype="float32", name="logits"
+        )(x)
+
+
+def _small_normal() -> keras.initializers.Initializer:
+    # The RSE authors' initialisation of all kernels.
+    return keras.initializers.RandomNormal(0.0, 0.02)
+
+
+class Network(keras.Model):
+    """A convolutional classifier with a noise layer before every convolution.
+
+    Maps images `[batch, height, width, channels]`, float in [0, 1], to logits
+    `[batch, num_classes]`, float32. Subclasses define `hidden`.
+
+    Args:
+        input_shape: `(height, width, channels)` of the images.
+        num_classes: number of classes.
+        init_noise: standard deviation of the noise before the first convolution.
+        inner_noise: standard deviation of the noise before every other convolution.
+        distribution: `"gaussian"`, `"uniform"` or `"laplace"`.
+        active: when the noise is alive: `"always"`, `"training"` or `"inference"`.
+        init_noise_at: `"first_conv"` (the paper) or `"second_conv"` (the authors' VGG16 code).
+        activation: `"relu"`, `"brelu"` or another Keras activation's name.
+        dtype: dtype or Keras dtype policy of the layers, for example `"mixed_bfloat16"`.
+        name: name of the model.
+
+    Raises:
+        ValueError: if an argument is not one of the above, or if images of this shape are
+            too small for the network.
+    """
+
+    smallest = 1
+    paper_initialisation = True
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int = 10,
+        init_noise: float = 0.0,
+        inner_noise: float = 0.0,
+        distribution: str = "gaussian",
+        active: str = "always",
+        init_noise_at: str = "first_conv",
+        activation: str = "relu",
+        dtype: Any = None,
+        name: str | None = None,
+    ) -> None:
+        kind = type(self).__name__
+        input_shape = tuple(int(n) for n in input_shape)
+        if len(input_shape) != 3 or min(input_shape[:2]) < self.smallest:
+            raise ValueError(
+                f"{kind}: input_shape must be (height, width, channels) with at least "
+                f"{self.smallest} x {self.smallest} pixels. Received: input_shape={input_shape}"
+            )
+        if int(num_classes) != num_classes or num_classes < 2:
+            raise ValueError(
+                f"{kind}: num_classes must be an integer of at least 2. "
+                f"Received: num_classes={num_classes}"
+            )
+        noise = NoiseSettings(init_noise, inner_noise, distribution, active, init_noise_at)
+        policy = keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
+        blocks = Blocks(noise, activation, policy, self.paper_initialisation)
+        inputs = keras.Input(input_shape, dtype="float32", name="images")
+        outputs = blocks.logits(self.hidden(blocks, inputs), num_classes)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
+        self._settings = {
+            "input_shape": input_shape,
+            "num_classes": int(num_classes),
+            **dataclasses.asdict(noise),
+            "activation": activation,
+            "dtype": policy.name,
+        }
+
+    @staticmethod
+    def hidden(blocks: Blocks, images: Any) -> Any:
+        """Connects the network up to its last hidden layer."""
+        raise TypeError("Network is the common base; use one of its subclasses")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**self._settings, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Network:
+        return cls(**config)

@@ -1,0 +1,157 @@
+"""Sorts rows into panels and curves, for plots and tables alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rse_tf.reporting.rows import Row
+
+_NAMES = {
+    "none": "no defense",
+    "rse": "RSE",
+    "robust_opt_brelu": "robust opt. + BReLU",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One curve.
+
+    Args:
+        label: the defense, with whatever else tells this curve from others.
+        rows: attacked rows, by rising strength.
+        clean: rows without attack of the same defense, data set and model.
+    """
+
+    label: str
+    rows: tuple[Row, ...]
+    clean: tuple[Row, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """The curves that belong in one pair of axes.
+
+    Args:
+        title: data set, model and attack.
+        strength: `"const"`, `"epsilon"`, or None where the attack is not swept.
+        series: the curves, in the order in which the rows came.
+    """
+
+    title: str
+    strength: str | None
+    series: tuple[Series, ...]
+
+
+def distinguishing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Returns the settings by which rows of one attack differ at the same strength.
+
+    Two rows with the same data set, model, defense, attack and strength differ in something
+    else, such as the number of steps or of draws. A setting that only follows the strength,
+    such as a step size of epsilon / 4, is not among them.
+    """
+    values = {name: {_setting(row, name) for row in rows} for name in _setting_names(rows)}
+    chosen: tuple[str, ...] = ()
+    different = len({_identity(row, chosen) for row in rows})
+    # Few values first: of steps and a step size that depends on them, steps is the reason.
+    for name in sorted(values, key=lambda name: len(values[name])):
+        told_apart = len({_identity(row, (*chosen, name)) for row in rows})
+        if told_apart > different:
+            chosen, different = (*chosen, name), told_apart
+    return chosen
+
+
+def describe_settings(row: Row, names: Iterable[str]) -> str:
+    """Returns for example `"steps=300, num_draws=50"`; leaves out what the row has not."""
+    found = {name: _setting(row, name) for name in names}
+    return ", ".join(f"{name}={value}" for name, value in found.items() if value is not None)
+
+
+def panels(rows: Sequence[Row]) -> list[Panel]:
+    """Sorts rows into panels, one per data set, model, attack and kind of strength.
+
+    Clean rows go to every panel of their data set and model. Without any attacked row there,
+    they get a panel of their own.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    if not rows:
+        raise ValueError(f"panels: rows must hold at least one row. Received: rows={rows!r}")
+    clean: dict[tuple[str, str], list[Row]] = {}
+    attacked: dict[tuple[str, str, str, str | None], list[Row]] = {}
+    for row in rows:
+        if row.attack == "none":
+            clean.setdefault((row.dataset, row.model), []).append(row)
+        else:
+            kind = row.strength[0] if row.strength else None
+            attacked.setdefault((row.dataset, row.model, row.attack, kind), []).append(row)
+    for dataset, model in clean:
+        if (dataset, model) not in {key[:2] for key in attacked}:
+            attacked[dataset, model, "clean", None] = []
+    return [
+        Panel(
+            title=f"{dataset}, {model}, {attack.replace('_', ' ')}",
+            strength=kind,
+            series=_series(group, clean.get((dataset, model), [])),
+        )
+        for (dataset, model, attack, kind), group in attacked.items()
+    ]
+
+
+def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
+    """Sorts the rows of one panel into curves, `(defense, settings) -> attacked, clean`."""
+    curves: dict[tuple[str, str], tuple[list[Row], list[Row]]] = {}
+
+    def curve(row: Row, names: tuple[str, ...]) -> tuple[list[Row], list[Row]]:
+        key = (row.defense, describe_settings(row, names))
+        return curves.setdefault(key, ([], []))
+
+    names = distinguishing_settings(attacked)
+    for row in attacked:
+        curve(row, names)[0].append(row)
+    # A clean row knows no attack settings: it starts every curve of its defense and draws.
+    names = distinguishing_settings(clean)
+    for row in clean:
+        own = [
+            (rows, starts)
+            for (defense, _), (rows, starts) in curves.items()
+            if defense == row.defense and rows and rows[0].num_draws == row.num_draws
+        ]
+        for _, starts in own or [curve(row, names)]:
+            starts.append(row)
+    return tuple(
+        Series(
+            label=", ".join(filter(None, (_display_name(defense), settings))),
+            rows=tuple(sorted(rows, key=lambda row: row.strength[1] if row.strength else 0.0)),
+            clean=tuple(starts),
+        )
+        for (defense, settings), (rows, starts) in curves.items()
+    )
+
+
+def _display_name(defense: str) -> str:
+    return _NAMES.get(defense, defense.replace("_", " "))
+
+
+def _identity(row: Row, names: tuple[str, ...]) -> tuple[Any, ...]:
+    settings = tuple(_setting(row, name) for name in names)
+    return row.dataset, row.model, row.defense, row.attack, row.strength, *settings
+
+
+def _setting_names(rows: Sequence[Row]) -> list[str]:
+    names = dict.fromkeys(name for row in rows for name in row.parameters)
+    return [*names, "num_draws"]
+
+
+def _setting(row: Row, name: str) -> str | None:
+    """Returns a setting as text, None if the row has no such setting or it is its strength."""
+    if name == "num_draws":
+        return str(row.num_draws)
+    value = row.parameters.get(name)
+    if value is None or (row.strength and name == row.strength[0]):
+        return None
+    return value if isinstance(value, str) else json.dumps(value)
