@@ -1,6 +1,11 @@
 """Robust image classifiers by random self-ensembles and ensembles of networks."""
 
-import keras
+import os
+
+# TensorFlow's start-up notices, not its warnings. It reads this when it is first imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+import keras  # noqa: E402
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -8,8 +13,8 @@ if keras.backend.backend() != "tensorflow":
         f"Received: backend {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
     )
 
-from rse_tf import attacks, layers, models  # noqa: E402
+from rse_tf import attacks, data, layers, models  # noqa: E402
 from rse_tf.models import AveragedEnsemble, SelfEnsemble, robustify  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["AveragedEnsemble", "SelfEnsemble", "attacks", "layers", "models", "robustify"]
+__all__ = ["AveragedEnsemble", "SelfEnsemble", "attacks", "data", "layers", "models", "robustify"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rse_tf.data.augment import AUGMENTATIONS, Batches
-from rse_tf.data.dataset import Dataset, Split, make_dataset
+from rse_tf.data.dataset import DataError, Dataset, Split, make_dataset
 from rse_tf.data.sources import (
     Arrays,
-    DataUnavailableError,
     load_mnist_5k,
     load_npz,
     load_tfds,
@@ -37,8 +36,8 @@ def load(
         image_size: height and width to resize to, for TensorFlow Datasets only.
 
     Raises:
-        DataUnavailableError: if the set is not on this machine and cannot be fetched.
-        ValueError: if there is no such set, or it is not one of labelled images.
+        DataError: if there is no such set, it is not one of labelled images, or it is not on
+            this machine and cannot be fetched.
     """
     if name.endswith(".npz"):
         arrays = load_npz(name)
@@ -54,7 +53,7 @@ __all__ = [
     "Arrays",
     "Batches",
     "DATASETS",
-    "DataUnavailableError",
+    "DataError",
     "Dataset",
     "Split",
     "load",

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import zlib
 
 import numpy as np
+
+
+class DataError(ValueError):
+    """A data set is not to be had, or is not what it must be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,15 @@ class Dataset:
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Checksum of the training and validation images and labels."""
+        crc = 0
+        for split in (self.train, self.validation):
+            for array in (split.images, split.labels):
+                crc = zlib.crc32(np.ascontiguousarray(array), crc)
+        return f"{crc:08x}"
+
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
@@ -75,19 +90,19 @@ def make_dataset(
         seed: which images are held out follows from it.
 
     Raises:
-        ValueError: if arrays do not have these shapes, dtypes and ranges, or the fraction
+        DataError: if arrays do not have these shapes, dtypes and ranges, or the fraction
             leaves either part empty.
     """
     train_split = _check_split(name, "train", *train, len(class_names))
     test_split = _check_split(name, "test", *test, len(class_names))
     if train_split.images.shape[1:] != test_split.images.shape[1:]:
-        raise ValueError(
+        raise DataError(
             f"{name}: training and test images must have the same shape. Received: "
             f"{train_split.images.shape[1:]} and {test_split.images.shape[1:]}"
         )
     held_out = round(len(train_split) * validation_fraction)
     if not 0 < held_out < len(train_split):
-        raise ValueError(
+        raise DataError(
             f"{name}: validation_fraction must leave images on both sides. Received: "
             f"validation_fraction={validation_fraction} of {len(train_split)} images"
         )
@@ -105,14 +120,14 @@ def _check_split(
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
-        raise ValueError(
+        raise DataError(
             f"{name}: {part} images must be [number, height, width(, channels)] with as many "
             f"labels [number]. Received: images {images.shape} and labels {labels.shape}"
         )
     if not np.issubdtype(labels.dtype, np.integer) or not (
         0 <= labels.min() and labels.max() < num_classes
     ):
-        raise ValueError(
+        raise DataError(
             f"{name}: {part} labels must be integers from 0 to {num_classes - 1}. Received: "
             f"{labels.dtype} from {labels.min()} to {labels.max()}"
         )
@@ -121,7 +136,7 @@ def _check_split(
     elif not np.issubdtype(images.dtype, np.floating) or not (
         images.min() >= 0 and images.max() <= 1
     ):
-        raise ValueError(
+        raise DataError(
             f"{name}: {part} images must be uint8 in [0, 255] or floating-point in [0, 1]. "
             f"Received: {images.dtype} from {images.min()} to {images.max()}"
         )

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rse_tf.data.dataset import DataError
+
 
 class Arrays(NamedTuple):
     """Images and labels of both parts, and the names of the classes."""
@@ -14,10 +16,6 @@ class Arrays(NamedTuple):
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
     class_names: tuple[str, ...]
-
-
-class DataUnavailableError(RuntimeError):
-    """The data set is not on this machine and cannot be fetched."""
 
 
 def load_mnist_5k(test_per_class: int = 100) -> Arrays:
@@ -45,15 +43,14 @@ def load_npz(path: str) -> Arrays:
     """A file with the arrays x_train, y_train, x_test and y_test.
 
     Raises:
-        DataUnavailableError: if there is no such file.
-        ValueError: if an array is missing.
+        DataError: if there is no such file, or an array is missing.
     """
     if not pathlib.Path(path).is_file():
-        raise DataUnavailableError(f"--dataset={path}: there is no such file")
+        raise DataError(f"--dataset={path}: there is no such file")
     with np.load(path) as file:
         missing = {"x_train", "y_train", "x_test", "y_test"} - set(file.files)
         if missing:
-            raise ValueError(
+            raise DataError(
                 f"{path}: must hold the arrays x_train, y_train, x_test and y_test. "
                 f"Missing: {', '.join(sorted(missing))}"
             )
@@ -72,27 +69,27 @@ def load_tfds(name: str, data_dir: str | None, image_size: int | None) -> Arrays
         image_size: height and width to resize to; needed where images differ in size.
 
     Raises:
-        DataUnavailableError: if it is neither prepared in `data_dir` nor to be downloaded.
-        ValueError: if there is no set of this name, or it is not one for classifying images.
+        DataError: if there is no set of this name, it is not one for classifying images, or it
+            is neither prepared in `data_dir` nor to be downloaded.
     """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError) as error:
-        raise ValueError(
+        raise DataError(
             f"--dataset={name}: TensorFlow Datasets knows no such set. Use mnist_5k, mnist, "
             "cifar10, stl10, a name from its catalogue, or the path of an .npz file"
         ) from error
     features = builder.info.features
     if not features or not {"image", "label"} <= set(features):
-        raise ValueError(
+        raise DataError(
             f"--dataset={name}: must have the features 'image' and 'label'. "
             f"Received: {sorted(features or [])}"
         )
     _prepare(builder, name)
     if not {"train", "test"} <= set(builder.info.splits):
-        raise ValueError(
+        raise DataError(
             f"--dataset={name}: must have the parts 'train' and 'test'. "
             f"Received: {sorted(builder.info.splits)}"
         )
@@ -101,13 +98,18 @@ def load_tfds(name: str, data_dir: str | None, image_size: int | None) -> Arrays
 
 
 def _prepare(builder, name: str) -> None:  # type: ignore[no-untyped-def]
+    from tensorflow_datasets.core.download import downloader as tfds_downloader
+
     if (pathlib.Path(builder.data_dir) / "dataset_info.json").exists():
         return
+    # Its ten retries double their wait each time: 200 seconds before the error without a
+    # network. Six take 12.
+    tfds_downloader.MAX_RETRIES = 6
     try:
         builder.download_and_prepare()
     # Whatever its many downloaders raise: requests, urllib3, checksum and file errors.
     except Exception as error:
-        raise DataUnavailableError(
+        raise DataError(
             f"--dataset={name}: not prepared in {builder.data_dir}, and downloading it failed "
             f"({type(error).__name__}). Prepare it on a machine with a network by "
             f"`tfds build {name} --data_dir=DIR` and pass --data_dir=DIR, "
@@ -130,7 +132,7 @@ def _read(  # type: ignore[no-untyped-def]
 
         dataset = dataset.map(resize, num_parallel_calls=tf.data.AUTOTUNE)
     elif None in builder.info.features["image"].shape:
-        raise ValueError(
+        raise DataError(
             f"--dataset={name}: its images differ in size; pass --image_size to resize them. "
             f"Received: image shape {builder.info.features['image'].shape}"
         )

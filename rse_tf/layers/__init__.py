@@ -1,5 +1,6 @@
 """Keras layers of the defenses. They depend on nothing else in the package."""
 
+from rse_tf.layers.batch_norm import FusedBatchNormalization
 from rse_tf.layers.brelu import BReLU
 from rse_tf.layers.noise import NoiseLayer
 from rse_tf.layers.noise_state import (
@@ -13,6 +14,7 @@ from rse_tf.layers.noise_state import (
 __all__ = [
     "BReLU",
     "FrozenNoise",
+    "FusedBatchNormalization",
     "NoiseLayer",
     "noise_layers",
     "noise_state",

@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rse_tf.models.ensemble import AveragedEnsemble, SelfEnsemble
-from rse_tf.models.model_a import ModelA
-from rse_tf.models.network import Network, NoiseSettings
-from rse_tf.models.resnext import ResNeXt29
+from rse_tf.models.network import INIT_NOISE_AT, Network
+from rse_tf.models.registry import (
+    MODELS,
+    CifarCNN,
+    MnistCNN,
+    ModelA,
+    NetworkSpec,
+    ResNeXt29,
+    VGG16,
+    build,
+)
 from rse_tf.models.robustify import robustify
-from rse_tf.models.small_cnn import CifarCNN, MnistCNN
-from rse_tf.models.vgg import VGG16
-
-MODELS: dict[str, type[Network]] = {
-    "cifar_cnn": CifarCNN,
-    "mnist_cnn": MnistCNN,
-    "model_a": ModelA,
-    "resnext29": ResNeXt29,
-    "vgg16": VGG16,
-}
-
-
-def build(name: str, *, input_shape: tuple[int, int, int], **settings: Any) -> Network:
-    """Builds a network by name.
-
-    Args:
-        name: a key of `MODELS`.
-        input_shape: `(height, width, channels)` of the images.
-        **settings: the other arguments of `Network`, for example `num_classes=10`,
-            `init_noise=0.4`, `inner_noise=0.1`. An unknown one is a TypeError.
-
-    Returns:
-        A `keras.Model` from images `[batch, height, width, channels]` in [0, 1] to logits
-        `[batch, num_classes]`.
-
-    Raises:
-        ValueError: if `name` is not a key of `MODELS`.
-    """
-    if name not in MODELS:
-        raise ValueError(f"build: name must be one of {sorted(MODELS)}. Received: name={name!r}")
-    return MODELS[name](input_shape, **settings)
-
 
 __all__ = [
     "AveragedEnsemble",
+    "CifarCNN",
+    "INIT_NOISE_AT",
     "MODELS",
+    "MnistCNN",
+    "ModelA",
     "Network",
-    "NoiseSettings",
+    "NetworkSpec",
+    "ResNeXt29",
     "SelfEnsemble",
+    "VGG16",
     "build",
     "robustify",
-    *(network.__name__ for network in MODELS.values()),
 ]

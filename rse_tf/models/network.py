@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rse_tf.layers import BReLU, NoiseLayer
+from rse_tf.layers import BReLU, FusedBatchNormalization, NoiseLayer
 
 INIT_NOISE_AT = ("first_conv", "second_conv")
 
@@ -77,7 +77,7 @@ class Blocks:
 
     def norm(self, x: Any, *, affine: bool = True) -> Any:
         """Batch normalisation; `affine=False` leaves out scale and offset."""
-        return keras.layers.BatchNormalization(
+        return FusedBatchNormalization(
             epsilon=1e-5,
             momentum=0.9,
             scale=affine,

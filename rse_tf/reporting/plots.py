@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from rse_tf.reporting.files import atomic_path
+from rse_tf.files import atomic_path
 from rse_tf.reporting.reference import SWEEP, published
 from rse_tf.reporting.rows import Row
 from rse_tf.reporting.series import Panel, Series, panels
@@ -30,7 +30,14 @@ DPI = 100
 Style = dict[str, Any]
 
 # Open markers around the filled ones: where the two agree, both can still be seen.
-_PAPER: Style = {"markersize": 8, "linestyle": "--", "linewidth": 1.1, "markerfacecolor": "none", "zorder": 4}
+_PAPER: Style = {
+    "linestyle": "--",
+    "linewidth": 1.1,
+    "markersize": 7.5,
+    "markerfacecolor": "none",
+    "markeredgewidth": 0.9,
+    "zorder": 4,
+}
 
 
 def plot_accuracy_vs_strength(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
@@ -54,7 +61,8 @@ def plot_accuracy_vs_strength(rows: Sequence[Row], path: str | os.PathLike[str])
             curve = [*series.clean, *series.rows]
             pieces = [curve]
             if panel.strength == "const":  # a line across the break of the axis means nothing
-                pieces = [[row for row in curve if bool(_strength(row)) is c] for c in (False, True)]
+                start = [row for row in curve if _strength(row) == 0]
+                pieces = [start, [row for row in curve if _strength(row) > 0]]
             for piece in pieces:
                 x = [place(row, index) for row in piece]
                 _curve(axes, piece, x, styles[series.label])
@@ -164,7 +172,8 @@ def _strength_axis(axes: Axes, panel: Panel) -> Callable[[Row, int], float]:
     attacked = any(series.rows for series in panel.series)
     axes.set_xticks([0, 1] if attacked else [0], ["clean", "attacked"][: 1 + attacked])
     axes.set_xlim(-0.5, 1.5 if attacked else 0.5)
-    return lambda row, _: float(row.attack != "none")
+    count = len(panel.series)
+    return lambda row, index: (row.attack != "none") + 0.3 * _beside(index, count)
 
 
 def _const_axis(axes: Axes, series: Sequence[Series]) -> Callable[[Row, int], float]:
@@ -192,11 +201,14 @@ def _const_axis(axes: Axes, series: Sequence[Series]) -> Callable[[Row, int], fl
     axes.set_xlabel("attack strength c (const)")
 
     def place(row: Row, index: int) -> float:
-        # Clean accuracies are all alike: side by side, none hides another.
-        beside = 0.14 * ((index + 0.5) / len(series) - 0.5)
-        return _strength(row) or 10 ** (clean + beside * span)
+        return _strength(row) or 10 ** (clean + 0.14 * span * _beside(index, len(series)))
 
     return place
+
+
+def _beside(index: int, count: int) -> float:
+    """Spreads points of the same x over (-1/2, 1/2), so that none hides another."""
+    return (index + 0.5) / count - 0.5
 
 
 def _strength(row: Row) -> float:

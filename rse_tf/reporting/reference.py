@@ -37,6 +37,7 @@ _IF_GIVEN: dict[str, tuple[Any, ...]] = {
     "abort_early": (None, False),
     "bounds": (None, [0.0, 1.0], (0.0, 1.0)),
     "confidence": (None, 0),
+    "attack_draws": (None, 1),
     "draws": (None, 1),
 }
 _RSE_DRAWS = 50

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tabulate
 
-from rse_tf.reporting.files import atomic_write_text
+from rse_tf.files import atomic_write_text
 from rse_tf.reporting.reference import SWEEP, TABLE_2, published, published_by_source
 from rse_tf.reporting.rows import Row, plain
 from rse_tf.reporting.series import describe_settings, distinguishing_settings

@@ -15,7 +15,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A reader of `path` sees the old file or the whole new one. When the block raises, the
     old file stays and the temporary one goes; a killed process can at worst leave a hidden
-    `.tmp` file behind.
+    `.tmp-` file behind. The temporary name ends like the final one, for writers that look at it.
 
     Args:
         path: the final name. Missing folders are made.
@@ -30,7 +30,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile.mkstemp: its files are readable by their owner alone, and would stay so.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
     try:
         yield temporary
         # Without this a power cut can leave the new name pointing at an empty file.

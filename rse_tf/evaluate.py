@@ -1,0 +1,9 @@
+"""Attacks and scores defenses that are trained already.
+
+python -m rse_tf.evaluate [--dataset=mnist_5k] [--defense=none,rse] [--attack=bim] ...
+"""
+
+from rse_tf import config, experiment
+
+if __name__ == "__main__":
+    config.launch(experiment.evaluate, __doc__)

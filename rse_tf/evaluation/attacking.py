@@ -1,0 +1,59 @@
+"""Running an attack batch by batch, so that a kill loses no more than one batch."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+from rse_tf.attacks import AttackResult
+from rse_tf.attacks.attack import Attack
+from rse_tf.files import atomic_path
+from rse_tf.layers import seed_noise
+from rse_tf.progress import progress_bar
+
+
+def attack_in_batches(
+    attack: Attack,
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    targets: np.ndarray | None,
+    directory: pathlib.Path,
+    seed: int,
+    description: str,
+) -> tuple[AttackResult, float]:
+    """Attacks all images; batches that are in the directory already are not attacked again.
+
+    Args:
+        attack: the attack; its `batch_size` is the size of a batch.
+        model: the model under attack, whose noise is seeded anew for every batch.
+        images: float `[number, height, width, channels]`.
+        labels: integer `[number]`.
+        targets: integer `[number]`, or `None` for an untargeted attack.
+        directory: where finished batches are kept.
+        seed: the noise that the attack meets follows from it and the batch's number.
+        description: what the progress bar says.
+
+    Returns:
+        The result over all images, and the seconds that the attack took.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(images), attack.batch_size)
+    results, seconds = [], 0.0
+    for number, start in enumerate(progress_bar(starts, len(starts), description)):
+        file = directory / f"batch_{number:04d}.npz"
+        if not file.exists():
+            part = slice(start, start + attack.batch_size)
+            seed_noise(model, seed, number)
+            begin = time.perf_counter()
+            result = attack(images[part], labels[part], targets if targets is None else targets[part])
+            took = time.perf_counter() - begin
+            with atomic_path(file) as unfinished:
+                np.savez(unfinished, seconds=took, **result._asdict())
+        with np.load(file) as saved:
+            results.append([saved[name] for name in AttackResult._fields])
+            seconds += float(saved["seconds"])
+    return AttackResult(*(np.concatenate(parts) for parts in zip(*results))), seconds

@@ -1,0 +1,115 @@
+"""The defense's own prediction, and what an attack did to it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rse_tf.layers import noise_layers, seed_noise
+from rse_tf.models import SelfEnsemble
+
+
+class Scorer:
+    """Predicts as the defense does: the mean of `num_draws` passes where there is noise.
+
+    Args:
+        model: a classifier, from images to logits.
+        num_draws: passes that are averaged. Default 50 (Liu et al., 2018).
+        eval_seeds: how often an accuracy is measured, each time with fresh noise. Default 3.
+        batch_size: images that are predicted at a time.
+    """
+
+    def __init__(
+        self, model: keras.Model, num_draws: int = 50, eval_seeds: int = 3, batch_size: int = 128
+    ) -> None:
+        self.model = model
+        self.is_random = any(
+            layer.stddev > 0 and layer.active != "training" for layer in noise_layers(model)
+        )
+        # Without noise every draw and every seed is the same.
+        self.num_draws = num_draws if self.is_random else 1
+        self.seeds = range(eval_seeds if self.is_random else 1)
+        self._batch_size = batch_size
+        self._classifier = SelfEnsemble(model, num_draws) if self.is_random else model
+        self._predict = tf.function(
+            lambda images: tf.argmax(self._classifier(images), axis=-1), reduce_retracing=True
+        )
+
+    def predictions(self, images: np.ndarray, *seed: int) -> np.ndarray:
+        """Predicted classes `[number]` of images `[number, height, width, channels]`."""
+        seed_noise(self.model, *seed)
+        starts = range(0, len(images), self._batch_size)
+        parts = [self._predict(tf.constant(images[i : i + self._batch_size])) for i in starts]
+        return np.concatenate([part.numpy() for part in parts])
+
+    def right(self, images: np.ndarray, labels: np.ndarray, *seed: int) -> np.ndarray:
+        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`."""
+        return np.stack([self.predictions(images, *seed, s) == labels for s in self.seeds])
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How a defense stands up to one attack setting.
+
+    Attributes:
+        accuracy: mean over the evaluation seeds of the share of all images that are still
+            predicted right.
+        accuracy_std: its standard deviation over the seeds; 0 for a single one.
+        rms_l2: square root of the mean over all images of the squared L2 distortion.
+        mean_l2: mean L2 distortion of the successes: images that are predicted right when
+            clean and wrong under attack. `None` without any.
+        median_l2: likewise the median.
+        mean_linf: mean L-infinity distortion of the successes, or `None`.
+        max_linf: largest L-infinity distortion of all images.
+        success_rate: share of the images right when clean that are wrong under attack, or
+            `None` if none was right.
+        misclassified_clean: share of the images that are wrong without any attack.
+    """
+
+    accuracy: float
+    accuracy_std: float
+    rms_l2: float
+    mean_l2: float | None
+    median_l2: float | None
+    mean_linf: float | None
+    max_linf: float
+    success_rate: float | None
+    misclassified_clean: float
+
+
+def score(
+    clean: np.ndarray,
+    adversarial: np.ndarray,
+    right_clean: np.ndarray,
+    right_adversarial: np.ndarray,
+) -> Score:
+    """Scores one attack setting.
+
+    Args:
+        clean: the original images `[number, height, width, channels]`.
+        adversarial: the images after the attack, likewise.
+        right_clean: which clean images are predicted right, bool `[seeds, number]`.
+        right_adversarial: which adversarial images are, bool `[seeds, number]`.
+    """
+    perturbation = (adversarial - clean).reshape(len(clean), -1).astype(np.float64)
+    l2 = np.sqrt(np.sum(perturbation**2, axis=1))
+    linf = np.max(np.abs(perturbation), axis=1)
+    success = right_clean & ~right_adversarial
+    # A success counts once for every evaluation seed that it fooled.
+    l2_of_successes = np.broadcast_to(l2, success.shape)[success]
+    linf_of_successes = np.broadcast_to(linf, success.shape)[success]
+    accuracies = right_adversarial.mean(axis=1)
+    return Score(
+        accuracy=float(accuracies.mean()),
+        accuracy_std=float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0,
+        rms_l2=float(np.sqrt(np.mean(l2**2))),
+        mean_l2=float(l2_of_successes.mean()) if success.any() else None,
+        median_l2=float(np.median(l2_of_successes)) if success.any() else None,
+        mean_linf=float(linf_of_successes.mean()) if success.any() else None,
+        max_linf=float(linf.max()),
+        success_rate=float(success.sum() / right_clean.sum()) if right_clean.any() else None,
+        misclassified_clean=float(1 - right_clean.mean()),
+    )

@@ -1,0 +1,224 @@
+"""The one road of a run: data, model, defense, attack, score, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import platform
+from typing import Any
+
+import keras
+import numpy as np
+
+from rse_tf import data
+from rse_tf.attacks import ATTACKS, AttackResult
+from rse_tf.config import Config, ConfigError
+from rse_tf.defenses import DEFENSES
+from rse_tf.evaluation import Scorer, attack_in_batches, score
+from rse_tf.files import atomic_write_text
+from rse_tf.models import MODELS, NetworkSpec, SelfEnsemble
+from rse_tf.reporting import Gallery, Row, format_table, write_report
+from rse_tf.training import Trainer, TrainingSettings, use_gpus_politely
+
+_GALLERY_IMAGES = 6
+
+
+def run(config: Config, may_train: bool = True) -> list[Row]:
+    """Trains every defense of a run, attacks it, and writes the report.
+
+    Whatever is there already, from an earlier run that was killed or from another one with
+    the same training settings, is not done again.
+
+    Args:
+        config: the run. Its `workdir` receives `flags.txt`, `result.json`, `result.csv`, the
+            plots, and a folder `attacks` with what is needed to go on.
+        may_train: whether a network that is not there yet is trained, or an error.
+
+    Returns:
+        One row for each defense and attack setting.
+    """
+    dataset = start(config)
+    rows: list[Row] = []
+    galleries: list[Gallery] = []
+    for defense in config.defense:
+        model = train_defense(config, defense, dataset, may_train)
+        new_rows, gallery = evaluate_defense(config, defense, model, dataset)
+        rows += new_rows
+        galleries.append(gallery)
+    report(config, rows, galleries)
+    return rows
+
+
+def train(config: Config) -> None:
+    """Trains every defense of a run and says where the networks are."""
+    dataset = start(config)
+    for defense in config.defense:
+        train_defense(config, defense, dataset)
+    print(f"trained networks: {config.models_dir}")
+
+
+def evaluate(config: Config) -> list[Row]:
+    """Does what `run` does, but only with networks that are trained already.
+
+    Raises:
+        NotTrainedError: if one is not.
+    """
+    return run(config, may_train=False)
+
+
+def start(config: Config) -> data.Dataset:
+    """Records the flags in the workdir and loads the data."""
+    use_gpus_politely()
+    flags = "\n".join(config.as_flags()) + "\n"
+    atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
+    return data.load(
+        config.dataset,
+        config.data_dir,
+        config.seed,
+        config.validation_fraction,
+        config.image_size,
+    )
+
+
+def train_defense(
+    config: Config, defense: str, dataset: data.Dataset, may_train: bool = True
+) -> keras.Model:
+    """Trains a defense, or looks it up; returns its classifier in float32."""
+    fields = [field.name for field in dataclasses.fields(TrainingSettings)]
+    settings = {name: getattr(config, name) for name in fields if hasattr(config, name)}
+    trainer = Trainer(
+        dataset,
+        TrainingSettings(**settings),
+        pathlib.Path(str(config.models_dir)),
+        config.strategy,
+        may_train,
+    )
+    return DEFENSES[defense](network_spec(config, dataset), trainer)
+
+
+def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
+    """The network of a run, with the noise of RSE.
+
+    Raises:
+        ConfigError: if the images are too small for it.
+    """
+    name, (height, width, _) = str(config.model), dataset.image_shape
+    smallest = MODELS[name].smallest
+    if min(height, width) < smallest:
+        raise ConfigError(
+            f"--model={name} needs images of at least {smallest} x {smallest} pixels. "
+            f"Received: --dataset={config.dataset} with {height} x {width}"
+        )
+    return NetworkSpec(
+        name=name,
+        input_shape=dataset.image_shape,
+        num_classes=dataset.num_classes,
+        init_noise=float(config.init_noise or 0.0),
+        inner_noise=float(config.inner_noise or 0.0),
+        distribution=config.noise_distribution,
+        init_noise_at=config.init_noise_at,
+        activation=config.activation,
+    )
+
+
+def evaluate_defense(
+    config: Config, defense: str, model: keras.Model, dataset: data.Dataset
+) -> tuple[list[Row], Gallery]:
+    """Scores a classifier on clean images and under every setting of the attack."""
+    test = dataset.test[: config.num_images]
+    scorer = Scorer(model, config.num_draws, config.eval_seeds)
+    right_clean = scorer.right(test.images, test.labels, config.seed, 0)
+    facts: dict[str, Any] = {
+        "dataset": config.dataset,
+        "model": config.model,
+        "defense": defense,
+        "num_images": len(test),
+        "num_draws": scorer.num_draws,
+        "eval_seeds": len(scorer.seeds),
+    }
+    unharmed = score(test.images, test.images, right_clean, right_clean)
+    rows = [Row(attack="none", parameters={}, seconds=0.0, **facts, **dataclasses.asdict(unharmed))]
+
+    averaged = config.attack_draws > 1 and scorer.is_random
+    attacked = SelfEnsemble(model, config.attack_draws) if averaged else model
+    points = config.attack_points()
+    attack = ATTACKS[config.attack](attacked, batch_size=config.attack_batch_size, **points[0])
+    targets = None
+    if config.targeted:
+        shift = np.random.default_rng(config.seed).integers(1, dataset.num_classes, len(test))
+        targets = (test.labels + shift) % dataset.num_classes
+    for point in points:
+        parameters = {**point, "targeted": config.targeted, "attack_draws": config.attack_draws}
+        result, seconds = attack_in_batches(
+            dataclasses.replace(attack, **point),
+            model,
+            test.images,
+            test.labels,
+            targets,
+            _attack_folder(config, model, test, parameters),
+            config.seed,
+            f"{defense}: {config.attack} {_strength(point)}",
+        )
+        right = scorer.right(result.adversarial, test.labels, config.seed, 1)
+        marks = score(test.images, result.adversarial, right_clean, right)
+        marks_ = dataclasses.asdict(marks)
+        row = Row(attack=config.attack, parameters=parameters, seconds=seconds, **facts, **marks_)
+        print(f"{defense}: {config.attack} {_strength(point)}  accuracy {row.accuracy:.1%}", flush=True)
+        rows.append(row)
+    return rows, _gallery(defense, scorer, dataset, test, result, right_clean, config.seed)
+
+
+def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
+    """Writes the report of a run and prints its table and where everything is."""
+    workdir = pathlib.Path(str(config.workdir))
+    flags, versions_ = dataclasses.asdict(config), versions()
+    paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
+    print(f"\n{format_table(rows)}\n")
+    for path in paths:
+        print(path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers of a run depend on."""
+    packages = ("rse_tf", "tensorflow", "keras", "numpy", "tensorflow-datasets", "cleverhans")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **found}
+
+
+def _attack_folder(
+    config: Config, model: keras.Model, test: data.Split, parameters: dict[str, Any]
+) -> pathlib.Path:
+    """A folder for the batches of one attack setting, named after all they follow from."""
+    digest = hashlib.sha256()
+    for array in (*model.get_weights(), test.images, test.labels):
+        digest.update(np.ascontiguousarray(array))
+    facts = [config.attack, parameters, config.seed, config.attack_batch_size, model.get_config()]
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    return pathlib.Path(str(config.workdir)) / "attacks" / digest.hexdigest()[:16]
+
+
+def _strength(point: dict[str, Any]) -> str:
+    name = next((name for name in ("const", "epsilon") if name in point), "binary_search_steps")
+    return f"{name}={point[name]:g}"
+
+
+def _gallery(
+    defense: str,
+    scorer: Scorer,
+    dataset: data.Dataset,
+    test: data.Split,
+    result: AttackResult,
+    right_clean: np.ndarray,
+    seed: int,
+) -> Gallery:
+    """The first images that are right when clean, as the strongest setting left them."""
+    chosen = np.flatnonzero(right_clean[0])[:_GALLERY_IMAGES]
+    predicted = scorer.predictions(result.adversarial[chosen], seed, 2)
+    names = dataset.class_names
+    titles = [
+        f"{names[label]} → {names[guess]}" for label, guess in zip(test.labels[chosen], predicted)
+    ]
+    return Gallery(defense, test.images[chosen], result.adversarial[chosen], titles)

@@ -1,0 +1,70 @@
+"""The files of a finished run."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rse_tf.reporting.gallery import plot_gallery
+from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
+from rse_tf.reporting.rows import Row
+from rse_tf.reporting.tables import write_csv, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """Attacked images of one defense, to look at.
+
+    Attributes:
+        defense: its name.
+        clean: float `[number, height, width, channels]` in [0, 1].
+        adversarial: likewise, after the attack.
+        titles: one per image.
+    """
+
+    defense: str
+    clean: np.ndarray
+    adversarial: np.ndarray
+    titles: Sequence[str]
+
+
+def write_report(
+    folder: pathlib.Path,
+    rows: Sequence[Row],
+    galleries: Sequence[Gallery],
+    *,
+    flags: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> list[pathlib.Path]:
+    """Writes tables and plots into a folder and returns their paths.
+
+    Args:
+        folder: receives `result.json`, `result.csv`, `accuracy_vs_c.png` (or
+            `accuracy_vs_epsilon.png`), `accuracy_vs_l2.png` and a gallery for each defense.
+        rows: one for each defense and attack setting.
+        galleries: images to show; empty ones are left out.
+        flags: settings of the run, for `result.json`.
+        versions: versions of the software, likewise.
+    """
+    swept = {row.strength[0] for row in rows if row.strength}
+    strength = "epsilon" if swept == {"epsilon"} else "c"
+    paths = [
+        folder / "result.json",
+        folder / "result.csv",
+        folder / f"accuracy_vs_{strength}.png",
+        folder / "accuracy_vs_l2.png",
+    ]
+    write_json(rows, paths[0], flags=flags, versions=versions)
+    write_csv(rows, paths[1])
+    plot_accuracy_vs_strength(rows, paths[2])
+    plot_accuracy_vs_l2(rows, paths[3])
+    for gallery in galleries:
+        if len(gallery.clean):
+            path = folder / f"gallery_{gallery.defense}.png"
+            plot_gallery(gallery.clean, gallery.adversarial, gallery.titles, path)
+            paths.append(path)
+    return paths

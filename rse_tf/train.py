@@ -1,0 +1,9 @@
+"""Trains defenses and keeps them for later runs.
+
+python -m rse_tf.train [--dataset=mnist_5k] [--defense=none,rse] [--epochs=N] ...
+"""
+
+from rse_tf import config, experiment
+
+if __name__ == "__main__":
+    config.launch(experiment.train, __doc__)

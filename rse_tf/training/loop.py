@@ -1,0 +1,191 @@
+"""The training loop: resumable after every epoch, on any strategy."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rse_tf.data import Batches, Dataset, Split
+from rse_tf.files import atomic_path, atomic_write_text
+from rse_tf.layers import seed_noise
+from rse_tf.progress import progress_bar
+from rse_tf.training.devices import use_xla
+from rse_tf.training.settings import TrainingSettings
+
+_EVALUATION_BATCH = 256
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class Loop:
+    """Trains one network in one directory.
+
+    Everything random in an epoch follows from the seed and the epoch's number, so a run that
+    was killed and goes on ends where an uninterrupted one does.
+
+    Args:
+        build: returns a new network for a dtype policy.
+        dataset: training images, and validation images to choose the checkpoint by.
+        settings: how to train.
+        strategy: where to.
+        directory: holds the checkpoint of the last finished epoch, `best.weights.h5` and
+            `history.json`.
+        label: what the progress lines call this training.
+
+    Raises:
+        ValueError: if the batch size is not divisible by the number of replicas.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[str], keras.Model],
+        dataset: Dataset,
+        settings: TrainingSettings,
+        strategy: tf.distribute.Strategy,
+        directory: pathlib.Path,
+        label: str,
+    ) -> None:
+        self._dataset, self._settings, self._strategy = dataset, settings, strategy
+        self._directory, self._label = directory, label
+        self._batches = Batches(
+            dataset.train, settings.batch_size, settings.augmentation, settings.seed
+        )
+        if self._batches.batch_size % strategy.num_replicas_in_sync:
+            raise ValueError(
+                "batch_size must be divisible by the number of replicas "
+                f"({strategy.num_replicas_in_sync}). Received: {self._batches.batch_size}"
+            )
+        keras.utils.set_random_seed(settings.seed)
+        with strategy.scope():
+            self.model = build(settings.dtype_policy)
+            self._optimizer = keras.optimizers.SGD(
+                settings.learning_rate_schedule(self._batches.per_epoch), settings.momentum
+            )
+            self._optimizer.build(self.model.trainable_variables)
+            self._epoch = tf.Variable(0, trainable=False)
+        self._train_step = self._compile_train_step()
+        self._predict = tf.function(
+            lambda images: tf.argmax(self.model(images, training=False), axis=-1),
+            input_signature=[tf.TensorSpec([None, *dataset.image_shape], tf.float32)],
+        )
+
+    @property
+    def best_weights(self) -> pathlib.Path:
+        """The weights of the epoch with the highest validation accuracy."""
+        return self._directory / "best.weights.h5"
+
+    def run(self) -> list[dict[str, float]]:
+        """Trains from the last finished epoch on; returns one record per epoch.
+
+        Raises:
+            TrainingDivergedError: if the loss becomes NaN or infinite.
+        """
+        checkpoint = tf.train.Checkpoint(
+            model=self.model, optimizer=self._optimizer, epoch=self._epoch
+        )
+        manager = tf.train.CheckpointManager(
+            checkpoint, str(self._directory / "checkpoint"), max_to_keep=2
+        )
+        if manager.restore_or_initialize():
+            print(f"{self._label}: going on after epoch {int(self._epoch)}", flush=True)
+        history = self._read_history()[: int(self._epoch)]
+        for epoch in range(int(self._epoch), self._settings.epochs):
+            seed_noise(self.model, self._settings.seed, epoch)
+            start = time.perf_counter()
+            loss = self._train_epoch(epoch)
+            accuracy = self._accuracy(self._dataset.validation)
+            record = {
+                "epoch": epoch + 1,
+                "loss": loss,
+                "validation_accuracy": accuracy,
+                "seconds": round(time.perf_counter() - start, 2),
+            }
+            # The order matters: whatever a kill leaves behind, the checkpoint is never ahead
+            # of the other files, and repeating an epoch writes the same ones again.
+            if accuracy >= max((h["validation_accuracy"] for h in history), default=0.0):
+                self._save_best()
+            history.append(record)
+            self._write_history(history)
+            self._epoch.assign(epoch + 1)
+            manager.save()
+            print(
+                f"{self._label}: epoch {epoch + 1}/{self._settings.epochs}  loss {loss:.4f}  "
+                f"validation {accuracy:.1%}  {record['seconds']:.0f} s",
+                flush=True,
+            )
+        return history
+
+    def _compile_train_step(self) -> Any:
+        strategy, model, settings = self._strategy, self.model, self._settings
+        variables = model.trainable_variables
+        replicas = strategy.num_replicas_in_sync
+
+        def replica_step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                logits = model(images, training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                loss = tf.reduce_sum(losses) / self._batches.batch_size
+            gradients = tape.gradient(loss, [v.value for v in variables])
+            # Added to the gradient, so that it passes through the momentum as it did for the
+            # paper; Keras' own weight_decay is the decoupled kind, ten times weaker here.
+            # The optimizer sums over replicas, hence the division.
+            decay = settings.weight_decay / replicas
+            gradients = [g + decay * v for g, v in zip(gradients, variables)]
+            self._optimizer.apply(gradients, variables)
+            return loss
+
+        # Not a function of its own otherwise: the optimizer cannot sum over replicas from there.
+        step = tf.function(replica_step, jit_compile=True) if use_xla(strategy) else replica_step
+
+        @tf.function
+        def train_step(images: Any, labels: Any) -> tf.Tensor:
+            losses = strategy.run(step, args=(images, labels))
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+        return train_step
+
+    def _train_epoch(self, epoch: int) -> float:
+        batches = self._strategy.experimental_distribute_dataset(self._batches.epoch(epoch))
+        description = f"{self._label}: epoch {epoch + 1}/{self._settings.epochs}"
+        losses = []
+        for images, labels in progress_bar(batches, self._batches.per_epoch, description):
+            losses.append(self._train_step(images, labels))
+            # Looked at now and then, for reading it waits for the device.
+            if len(losses) % 20 == 0 or len(losses) == self._batches.per_epoch:
+                if not np.isfinite(float(losses[-1])):
+                    raise TrainingDivergedError(
+                        f"{self._label}: the loss became {float(losses[-1])} in epoch {epoch + 1}; "
+                        f"lower --learning_rate (now {self._settings.learning_rate}) or the noise"
+                    )
+        return float(np.mean([float(loss) for loss in losses]))
+
+    def _accuracy(self, split: Split) -> float:
+        """Share of images that one pass gets right."""
+        right = 0
+        for start in range(0, len(split), _EVALUATION_BATCH):
+            part = split[start : start + _EVALUATION_BATCH]
+            right += int(np.sum(self._predict(part.images).numpy() == part.labels))
+        return right / len(split)
+
+    def _save_best(self) -> None:
+        with atomic_path(self.best_weights) as unfinished:
+            self.model.save_weights(unfinished)
+
+    @property
+    def _history(self) -> pathlib.Path:
+        return self._directory / "history.json"
+
+    def _read_history(self) -> list[dict[str, float]]:
+        return json.loads(self._history.read_text()) if self._history.exists() else []
+
+    def _write_history(self, history: list[dict[str, float]]) -> None:
+        atomic_write_text(self._history, json.dumps(history, indent=1))

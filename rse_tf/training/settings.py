@@ -1,0 +1,71 @@
+"""How a network is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+SCHEDULES = ("paper", "one_cycle")
+DTYPE_POLICIES = ("float32", "mixed_bfloat16")
+
+# Liu et al. (2018): a tenth of the learning rate after 80, 140 and 180 of 200 epochs.
+_PAPER_DROPS = (80 / 200, 140 / 200, 180 / 200)
+# One cycle: linear from a 25th of the peak over the first 15 %, then a cosine to zero.
+_WARM_UP, _START = 0.15, 1 / 25
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """Everything but the network and the data that a trained model follows from.
+
+    Attributes:
+        epochs: passes over the training images. 200 in Liu et al. (2018).
+        batch_size: images per step, over all replicas. Default 128 (Liu et al.).
+        learning_rate: peak learning rate. Default 0.1 (Liu et al.).
+        schedule: `"paper"`: divided by 10 after 40 %, 70 % and 90 % of the epochs, as after 80,
+            140 and 180 of 200. `"one_cycle"`: warm-up and cosine decay, for small budgets.
+        momentum: Default 0.9 (Liu et al.).
+        weight_decay: factor of the weights that is added to their gradient. Default 5e-4
+            (Liu et al.).
+        augmentation: `"crop_flip"` (Liu et al.) or `"none"`.
+        dtype_policy: `"float32"` or `"mixed_bfloat16"`. The trained model is float32.
+        seed: initial weights, order, crops and noise follow from it.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    schedule: str = "paper"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augmentation: str = "crop_flip"
+    dtype_policy: str = "float32"
+    seed: int = 0
+
+    def learning_rate_schedule(
+        self, steps_per_epoch: int
+    ) -> keras.optimizers.schedules.LearningRateSchedule:
+        """Returns the learning rate as a function of the step.
+
+        Raises:
+            ValueError: if `schedule` is not one of `SCHEDULES`.
+        """
+        steps = self.epochs * steps_per_epoch
+        if self.schedule == "paper":
+            # A drop takes effect at the first step after its epoch; Keras counts `<=`.
+            drops = [round(share * self.epochs) * steps_per_epoch - 1 for share in _PAPER_DROPS]
+            rates = [self.learning_rate / 10**i for i in range(4)]
+            return keras.optimizers.schedules.PiecewiseConstantDecay(drops, rates)
+        if self.schedule == "one_cycle":
+            warm_up = max(round(_WARM_UP * steps), 1)
+            return keras.optimizers.schedules.CosineDecay(
+                self.learning_rate * _START,
+                max(steps - warm_up, 1),
+                warmup_target=self.learning_rate,
+                warmup_steps=warm_up,
+            )
+        raise ValueError(
+            f"TrainingSettings: schedule must be one of {SCHEDULES}. "
+            f"Received: schedule={self.schedule!r}"
+        )

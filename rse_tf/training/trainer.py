@@ -1,0 +1,102 @@
+"""Trained models: looked up, taken up again, or trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import keras
+
+from rse_tf.data import Dataset
+from rse_tf.files import atomic_path, atomic_write_text
+from rse_tf.models import NetworkSpec
+from rse_tf.training.devices import make_strategy
+from rse_tf.training.loop import Loop
+from rse_tf.training.settings import TrainingSettings
+
+# Part of every key: raise it when the same settings no longer give the same model.
+_FORMAT = 1
+
+
+class NotTrainedError(RuntimeError):
+    """A network is needed that has not been trained to its end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Trains networks on one data set and keeps them for whoever needs the same again.
+
+    Attributes:
+        dataset: the images.
+        settings: how to train.
+        models_dir: every trained model has a folder of its own here, named after what it
+            follows from: network, noise, data and settings.
+        strategy: name of the distribution strategy.
+        may_train: whether `fit` trains what is not there yet.
+    """
+
+    dataset: Dataset
+    settings: TrainingSettings
+    models_dir: pathlib.Path
+    strategy: str = "auto"
+    may_train: bool = True
+
+    def fit(self, spec: NetworkSpec) -> keras.Model:
+        """Returns the float32 network with its weights of the best validation accuracy.
+
+        It is loaded if it was trained before, and a killed training goes on where it stopped.
+
+        Raises:
+            NotTrainedError: if it is not there and `may_train` is false.
+            TrainingDivergedError: if the loss becomes NaN or infinite.
+        """
+        directory = self.directory(spec)
+        finished = directory / "model.keras"
+        if not finished.exists():
+            if not self.may_train:
+                raise NotTrainedError(
+                    f"no trained network in {directory}; run `python -m rse_tf.train` with the "
+                    "same flags first"
+                )
+            directory.mkdir(parents=True, exist_ok=True)
+            facts = json.dumps(self._facts(spec), indent=1)
+            atomic_write_text(directory / "settings.json", facts)
+            self._train(spec, directory, finished)
+        return keras.models.load_model(finished)
+
+    def directory(self, spec: NetworkSpec) -> pathlib.Path:
+        """Where the network of these settings is kept."""
+        text = json.dumps(self._facts(spec), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        dataset = pathlib.Path(self.dataset.name).stem.replace("/", "_")
+        noise = "noisy" if spec.init_noise or spec.inner_noise else "plain"
+        return self.models_dir / f"{dataset}-{spec.name}-{noise}-{digest}"
+
+    def _train(self, spec: NetworkSpec, directory: pathlib.Path, finished: pathlib.Path) -> None:
+        loop = Loop(
+            lambda dtype: spec.build(dtype=dtype),
+            self.dataset,
+            self.settings,
+            make_strategy(self.strategy),
+            directory,
+            label=directory.name,
+        )
+        loop.run()
+        # Training may have run in low precision; the result does not depend on that.
+        model = spec.build(dtype="float32")
+        model.load_weights(loop.best_weights)
+        with atomic_path(finished) as unfinished:
+            model.save(unfinished)
+
+    def _facts(self, spec: NetworkSpec) -> dict[str, Any]:
+        """Everything the trained weights follow from."""
+        return {
+            "format": _FORMAT,
+            "dataset": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "network": dataclasses.asdict(spec),
+            "training": dataclasses.asdict(self.settings),
+        }
