@@ -13,19 +13,13 @@ from typing import Any
 import keras
 from absl import flags
 
+from rse_tf import training
 from rse_tf.attacks import ATTACKS
 from rse_tf.data import AUGMENTATIONS, DATASETS, DataError
-from rse_tf.defaults import ATTACK_FLAGS, DATASET_DEFAULTS, DatasetDefaults, attack_defaults
+from rse_tf.defaults import ATTACK_FLAGS, run_defaults
 from rse_tf.defenses import DEFENSES
 from rse_tf.layers.noise import DISTRIBUTIONS
 from rse_tf.models import INIT_NOISE_AT, MODELS
-from rse_tf.training import (
-    DTYPE_POLICIES,
-    SCHEDULES,
-    STRATEGIES,
-    NotTrainedError,
-    TrainingDivergedError,
-)
 
 
 class ConfigError(ValueError):
@@ -75,11 +69,12 @@ class Config:
     epochs: int | None = _flag(_TRAINING, None, "passes over the training images")
     batch_size: int = _flag(_TRAINING, 128, "images per step, over all devices")
     learning_rate: float | None = _flag(_TRAINING, None, "peak learning rate of SGD")
-    schedule: str | None = _flag(_TRAINING, None, "learning rate schedule", SCHEDULES)
+    schedule: str | None = _flag(_TRAINING, None, "learning rate schedule", training.SCHEDULES)
     weight_decay: float = _flag(_TRAINING, 5e-4, "factor of the weights in their gradient")
     augmentation: str | None = _flag(_TRAINING, None, "of the training images", AUGMENTATIONS)
-    dtype_policy: str = _flag(_TRAINING, "float32", "precision of the training", DTYPE_POLICIES)
-    strategy: str = _flag(_TRAINING, "auto", "devices: all GPUs (auto), or", STRATEGIES)
+    dtype_policy: str = _flag(
+        _TRAINING, "float32", "precision of the training", training.DTYPE_POLICIES)
+    strategy: str = _flag(_TRAINING, "auto", "devices; auto: all GPUs", training.STRATEGIES)
 
     attack: str = _flag(_ATTACK, "carlini_wagner", "attack", sorted(ATTACKS))
     const: tuple[float, ...] | None = _flag(_ATTACK, None, "C&W: one row for each c")
@@ -91,7 +86,8 @@ class Config:
     confidence: float | None = _flag(_ATTACK, None, "C&W: margin to win by, in logits")
     epsilon: tuple[float, ...] | None = _flag(
         _ATTACK, None, "the others: one row for each L-infinity distance")
-    step_size: float | None = _flag(_ATTACK, None, "bim, pgd, mim: length of a step; default epsilon / 8")
+    step_size: float | None = _flag(
+        _ATTACK, None, "bim, pgd, mim: length of a step; default epsilon / 8")
     attack_steps: int | None = _flag(_ATTACK, None, "steps of an iterative attack")
     attack_learning_rate: float | None = _flag(_ATTACK, None, "C&W: learning rate of its Adam")
     targeted: bool = _flag(_ATTACK, False, "aim at a random other class")
@@ -105,18 +101,21 @@ class Config:
 
     seed: int = _flag(_RUN, 0, "everything random follows from it")
     workdir: str | None = _flag(_RUN, None, "folder of this run; default runs/<data>-<model>")
+    export_dir: str | None = _flag(_RUN, None, "rse_tf.export: where the SavedModel goes")
     models_dir: str | None = _flag(_RUN, None, "trained models; default beside the workdir")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_choice(field)
         self._check_attack_flags()
-        if self.image_size is not None and (
-            self.dataset in DATASETS or self.dataset.endswith(".npz")
-        ):
+        own_size = self.dataset in DATASETS or self.dataset.endswith(".npz")
+        if self.image_size is not None and own_size:
             raise ConfigError(f"--image_size does not apply to --dataset={self.dataset}")
-        if self.activation != "brelu" and not hasattr(keras.activations, self.activation):
-            raise self._error("activation", "brelu or the name of a Keras activation")
+        if self.activation != "brelu":
+            try:
+                keras.activations.get(self.activation)
+            except ValueError:
+                raise self._error("activation", "brelu or the name of a Keras activation") from None
         self._fill_in()
         self._check_numbers()
 
@@ -140,12 +139,8 @@ class Config:
 
     def as_flags(self) -> list[str]:
         """The flags that give this same run."""
-        lines = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                lines.append(f"--{field.name}={_as_text(value)}")
-        return lines
+        values = dataclasses.asdict(self)
+        return [f"--{name}={_as_text(values[name])}" for name in values if values[name] is not None]
 
     def _check_choice(self, field: dataclasses.Field[Any]) -> None:
         choices, value = field.metadata["choices"], getattr(self, field.name)
@@ -159,7 +154,8 @@ class Config:
     def _check_attack_flags(self) -> None:
         own = ATTACK_FLAGS[self.attack]
         for name in sorted({flag for names in ATTACK_FLAGS.values() for flag in names}):
-            if name not in own and getattr(self, name) not in (None, False):
+            value = getattr(self, name)
+            if name not in own and value is not None and value is not False:
                 raise ConfigError(
                     f"--{name} does not apply to --attack={self.attack}, which has "
                     + ", ".join(f"--{flag}" for flag in own)
@@ -172,13 +168,7 @@ class Config:
                 raise ConfigError(f"--{name} {verb} --binary_search")
 
     def _fill_in(self) -> None:
-        dataset = DATASET_DEFAULTS.get(self.dataset, DatasetDefaults())
-        defaults = dataclasses.asdict(dataset)
-        for name in ("const", "epsilon", "attack_learning_rate"):
-            del defaults[name]
-        defaults |= attack_defaults(self.attack, dataset, self.binary_search)
-        name = pathlib.PurePath(self.dataset).stem
-        defaults["workdir"] = f"runs/{name}-{self.model or dataset.model}"
+        defaults = run_defaults(self.dataset, self.model, self.attack, self.binary_search)
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -203,6 +193,8 @@ class Config:
             for item in value if isinstance(value, tuple) else (value,):
                 if item is not None and not (math.isfinite(item) and item >= 0):
                     raise self._error(name, "0 or greater")
+        if self.attack.startswith("cleverhans") and 0 in (self.epsilon or ()):
+            raise self._error("epsilon", f"greater than 0 for --attack={self.attack}")
         if not 0 < self.validation_fraction < 1:
             raise self._error("validation_fraction", "between 0 and 1")
 
@@ -232,14 +224,14 @@ def parse(arguments: Sequence[str], description: str) -> Config:
             field.name: _convert(field, values[field.name].value)
             for field in dataclasses.fields(Config)
         }
-    except (flags.Error, OSError) as error:
+    except (flags.Error, OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(error)) from error
     return Config(**settings)
 
 
 def help_text(description: str) -> str:
     """The flags by group, a line or two each."""
-    lines = [description, "", "Flags, with their defaults (--flagfile=FILE reads them from a file):"]
+    lines = [description.strip(), "", "Flags, with their defaults (--flagfile=FILE reads a file):"]
     group = None
     for field in dataclasses.fields(Config):
         if field.metadata["group"] != group:
@@ -261,7 +253,7 @@ def launch(run: Callable[[Config], object], description: str) -> None:
         run(parse(sys.argv, description))
     except ConfigError as error:
         sys.exit(_fail(error, 2))
-    except (DataError, NotTrainedError, TrainingDivergedError) as error:
+    except (DataError, training.NotTrainedError, training.TrainingDivergedError) as error:
         sys.exit(_fail(error, 1))
 
 
@@ -299,7 +291,7 @@ def _convert(field: dataclasses.Field[Any], value: Any) -> Any:
     try:
         return tuple(float(item) for item in value)
     except ValueError as error:
-        raise ConfigError(f"--{field.name} must be numbers, with commas. Received: {value}") from error
+        raise ConfigError(f"--{field.name} must be numbers. Received: {','.join(value)}") from error
 
 
 def _as_text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from typing import Any
 
 
@@ -48,6 +49,9 @@ DATASET_DEFAULTS = {
     "stl10": DatasetDefaults(model="model_a", init_noise=0.4),
 }
 
+# Liu et al. (2018), Table 1: less noise for one network than for the others on its data set.
+_NETWORK_NOISE = {("cifar10", "resnext29"): {"init_noise": 0.1, "inner_noise": 0.1}}
+
 _ITERATIVE = ("epsilon", "step_size", "attack_steps")
 
 # The flags that each attack has, in the order of its arguments.
@@ -68,6 +72,28 @@ ATTACK_FLAGS: dict[str, tuple[str, ...]] = {
     "cleverhans_pgd": _ITERATIVE,
     "fgsm": ("epsilon",),
 }
+
+
+def run_defaults(
+    dataset: str, model: str | None, attack: str, binary_search: bool
+) -> dict[str, Any]:
+    """Returns the defaults of a run's flags: by data set, network and attack.
+
+    Args:
+        dataset: `--dataset`.
+        model: `--model`, or `None` for the data set's own.
+        attack: `--attack`.
+        binary_search: `--binary_search`.
+    """
+    of_dataset = DATASET_DEFAULTS.get(dataset, DatasetDefaults())
+    defaults = dataclasses.asdict(of_dataset)
+    for name in ("const", "epsilon", "attack_learning_rate"):
+        del defaults[name]
+    model = model or of_dataset.model
+    defaults |= _NETWORK_NOISE.get((dataset, model), {})
+    defaults |= attack_defaults(attack, of_dataset, binary_search)
+    defaults["workdir"] = f"runs/{pathlib.PurePath(dataset).stem}-{model}"
+    return defaults
 
 
 def attack_defaults(attack: str, dataset: DatasetDefaults, binary_search: bool) -> dict[str, Any]:

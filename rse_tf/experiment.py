@@ -19,8 +19,10 @@ from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import DEFENSES
 from rse_tf.evaluation import Scorer, attack_in_batches, score
 from rse_tf.files import atomic_write_text
+from rse_tf.layers import noise_layers
 from rse_tf.models import MODELS, NetworkSpec, SelfEnsemble
 from rse_tf.reporting import Gallery, Row, format_table, write_report
+from rse_tf.serving import export_classifier
 from rse_tf.training import Trainer, TrainingSettings, use_gpus_politely
 
 _GALLERY_IMAGES = 6
@@ -67,6 +69,22 @@ def evaluate(config: Config) -> list[Row]:
         NotTrainedError: if one is not.
     """
     return run(config, may_train=False)
+
+
+def export(config: Config) -> None:
+    """Writes the trained defense of a run as a SavedModel, averaged over `num_draws` draws.
+
+    Raises:
+        ConfigError: if the run has several defenses, or no `export_dir`.
+        NotTrainedError: if the defense is not trained.
+    """
+    if len(config.defense) != 1 or config.export_dir is None:
+        raise ConfigError("rse_tf.export needs --export_dir=DIR and one --defense")
+    dataset = start(config)
+    model = train_defense(config, config.defense[0], dataset, may_train=False)
+    classifier = Scorer(model, config.num_draws).classifier
+    export_classifier(classifier, dataset.image_shape, config.export_dir)
+    print(f"SavedModel: {config.export_dir}")
 
 
 def start(config: Config) -> data.Dataset:
@@ -135,6 +153,7 @@ def evaluate_defense(
         "dataset": config.dataset,
         "model": config.model,
         "defense": defense,
+        "noise": _noise(config, model),
         "num_images": len(test),
         "num_draws": scorer.num_draws,
         "eval_seeds": len(scorer.seeds),
@@ -158,14 +177,13 @@ def evaluate_defense(
             test.images,
             test.labels,
             targets,
-            _attack_folder(config, model, test, parameters),
+            _attack_folder(config, model, parameters),
             config.seed,
             f"{defense}: {config.attack} {_strength(point)}",
         )
         right = scorer.right(result.adversarial, test.labels, config.seed, 1)
-        marks = score(test.images, result.adversarial, right_clean, right)
-        marks_ = dataclasses.asdict(marks)
-        row = Row(attack=config.attack, parameters=parameters, seconds=seconds, **facts, **marks_)
+        marks = dataclasses.asdict(score(test.images, result.adversarial, right_clean, right))
+        row = Row(attack=config.attack, parameters=parameters, seconds=seconds, **facts, **marks)
         print(f"{defense}: {config.attack} {_strength(point)}  accuracy {row.accuracy:.1%}", flush=True)
         rows.append(row)
     return rows, _gallery(defense, scorer, dataset, test, result, right_clean, config.seed)
@@ -188,14 +206,25 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
+def _noise(config: Config, model: keras.Model) -> dict[str, Any]:
+    if not any(layer.stddev for layer in noise_layers(model)):
+        return {}
+    return {
+        "init_noise": config.init_noise,
+        "inner_noise": config.inner_noise,
+        "distribution": config.noise_distribution,
+        "init_noise_at": config.init_noise_at,
+    }
+
+
 def _attack_folder(
-    config: Config, model: keras.Model, test: data.Split, parameters: dict[str, Any]
+    config: Config, model: keras.Model, parameters: dict[str, Any]
 ) -> pathlib.Path:
     """A folder for the batches of one attack setting, named after all they follow from."""
     digest = hashlib.sha256()
-    for array in (*model.get_weights(), test.images, test.labels):
-        digest.update(np.ascontiguousarray(array))
-    facts = [config.attack, parameters, config.seed, config.attack_batch_size, model.get_config()]
+    for weights in model.get_weights():
+        digest.update(np.ascontiguousarray(weights))
+    facts = [config.attack, parameters, config.seed, model.get_config()]
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return pathlib.Path(str(config.workdir)) / "attacks" / digest.hexdigest()[:16]
 

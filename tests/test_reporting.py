@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rse_tf import reporting
+from rse_tf import files, reporting
 from rse_tf.reporting import Row, published
 from rse_tf.reporting.reference import SWEEP, TABLE_2, published_by_source
 
 PAPER = {"steps": 300, "learning_rate": 1e-3, "targeted": False, "iterate": "last"}
+
+NOISE = {"init_noise": 0.4, "inner_noise": 0.1, "distribution": "gaussian"}
 
 
 def make_row(**changes: Any) -> Row:
@@ -30,6 +32,7 @@ def make_row(**changes: Any) -> Row:
         "defense": "rse",
         "attack": "carlini_wagner",
         "parameters": {"const": 0.1, **PAPER},
+        "noise": NOISE,
         "accuracy": 0.625,
         "accuracy_std": 0.0,
         "rms_l2": 0.3456,
@@ -121,6 +124,7 @@ def test_published_finds_every_line_of_the_sweep() -> None:
             model=name,
             defense=line["defense"],
             parameters={"const": float(line["c"]), **PAPER},
+            noise={**NOISE, "init_noise": 0.1 if name == "resnext29" else 0.4},
         )
         number = published(row)
         assert number is not None
@@ -141,6 +145,8 @@ def test_const_through_float32_still_matches() -> None:
 @pytest.mark.parametrize(
     "row",
     [
+        make_row(noise={**NOISE, "init_noise": 0.2}),
+        make_row(noise={**NOISE, "distribution": "laplace"}),
         with_parameters(steps=100),
         with_parameters(learning_rate=1e-2),
         with_parameters(targeted=True),
@@ -219,8 +225,9 @@ def test_csv_has_all_fields_parameters_and_published(tmp_path: Path) -> None:
     reporting.write_csv(rows, tmp_path / "result.csv")
     with open(tmp_path / "result.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    fields = {field.name for field in dataclasses.fields(Row)} - {"parameters"}
+    fields = {field.name for field in dataclasses.fields(Row)} - {"parameters", "noise"}
     assert fields <= set(lines[0])
+    assert float(lines[0]["noise_init_noise"]) == 0.4
     assert float(lines[0]["param_const"]) == 0.1 and lines[0]["param_targeted"] == "False"
     assert float(lines[0]["published_accuracy"]) == 0.61875
     assert float(lines[0]["published_rms_l2"]) == 0.362506
@@ -251,9 +258,9 @@ def test_read_json_refuses_another_schema(tmp_path: Path) -> None:
 
 def test_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    reporting.atomic_write_text(path, "old")
+    files.atomic_write_text(path, "old")
     with pytest.raises(KeyboardInterrupt):
-        with reporting.atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary:
             temporary.write_text("half of the ne")
             assert path.read_text() == "old"
             raise KeyboardInterrupt
@@ -263,9 +270,9 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     path, second_name = tmp_path / "text", tmp_path / "second name"
-    reporting.atomic_write_text(path, "old")
+    files.atomic_write_text(path, "old")
     os.link(path, second_name)
-    reporting.atomic_write_text(path, "new")
+    files.atomic_write_text(path, "new")
     assert path.read_text() == "new"
     assert second_name.read_text() == "old"  # the old file itself was never written to
 
@@ -277,7 +284,7 @@ def test_failing_writers_leave_the_old_file(tmp_path: Path) -> None:
         reporting.write_json([make_row()], path, flags={"f": object()}, versions={})
     with pytest.raises(ValueError, match="at least one row"):
         reporting.plot_accuracy_vs_strength([], path)
-    with pytest.raises(FileNotFoundError), reporting.atomic_path(path):
+    with pytest.raises(FileNotFoundError), files.atomic_path(path):
         pass  # writes nothing
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
@@ -285,7 +292,7 @@ def test_failing_writers_leave_the_old_file(tmp_path: Path) -> None:
 
 def test_atomic_write_makes_folders_and_ordinary_permissions(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "text"
-    reporting.atomic_write_text(path, "ü\n")
+    files.atomic_write_text(path, "ü\n")
     assert path.read_bytes() == "ü\n".encode()
     (tmp_path / "plain").touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)

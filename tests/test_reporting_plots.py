@@ -22,6 +22,7 @@ ROW = Row(
     defense="rse",
     attack="carlini_wagner",
     parameters={"const": 0.1, **PAPER},
+    noise={"init_noise": 0.4, "inner_noise": 0.1, "distribution": "gaussian"},
     accuracy=0.6,
     accuracy_std=0.02,
     rms_l2=0.35,

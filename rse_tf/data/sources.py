@@ -76,16 +76,24 @@ def load_tfds(name: str, data_dir: str | None, image_size: int | None) -> Arrays
 
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError) as error:
+    # ValueError: a name of the wrong form, or no such configuration. AssertionError: no such
+    # version.
+    except (
+        tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError, AssertionError
+    ) as error:  # fmt: skip
         raise DataError(
             f"--dataset={name}: TensorFlow Datasets knows no such set. Use mnist_5k, mnist, "
             "cifar10, stl10, a name from its catalogue, or the path of an .npz file"
         ) from error
     features = builder.info.features
-    if not features or not {"image", "label"} <= set(features):
+    if (
+        not features
+        or not {"image", "label"} <= set(features)
+        or not hasattr(features["label"], "names")
+    ):
         raise DataError(
-            f"--dataset={name}: must have the features 'image' and 'label'. "
-            f"Received: {sorted(features or [])}"
+            f"--dataset={name}: must have the features 'image' and 'label', a class. "
+            f"Received: {dict(features or {})}"
         )
     _prepare(builder, name)
     if not {"train", "test"} <= set(builder.info.splits):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
+import zlib
 
 import keras
 import numpy as np
@@ -27,6 +28,8 @@ def attack_in_batches(
 ) -> tuple[AttackResult, float]:
     """Attacks all images; batches that are in the directory already are not attacked again.
 
+    The directory must belong to one model and one setting of the attack.
+
     Args:
         attack: the attack; its `batch_size` is the size of a batch.
         model: the model under attack, whose noise is seeded anew for every batch.
@@ -44,12 +47,14 @@ def attack_in_batches(
     starts = range(0, len(images), attack.batch_size)
     results, seconds = [], 0.0
     for number, start in enumerate(progress_bar(starts, len(starts), description)):
-        file = directory / f"batch_{number:04d}.npz"
+        part = slice(start, start + attack.batch_size)
+        batch = [None if array is None else array[part] for array in (images, labels, targets)]
+        # Named after its content too: a run on more images takes over what a smaller one did.
+        file = directory / f"batch_{number:04d}_{_checksum(batch)}.npz"
         if not file.exists():
-            part = slice(start, start + attack.batch_size)
             seed_noise(model, seed, number)
             begin = time.perf_counter()
-            result = attack(images[part], labels[part], targets if targets is None else targets[part])
+            result = attack(*batch)
             took = time.perf_counter() - begin
             with atomic_path(file) as unfinished:
                 np.savez(unfinished, seconds=took, **result._asdict())
@@ -57,3 +62,11 @@ def attack_in_batches(
             results.append([saved[name] for name in AttackResult._fields])
             seconds += float(saved["seconds"])
     return AttackResult(*(np.concatenate(parts) for parts in zip(*results))), seconds
+
+
+def _checksum(batch: list[np.ndarray | None]) -> str:
+    crc = 0
+    for array in batch:
+        if array is not None:
+            crc = zlib.crc32(np.ascontiguousarray(array), crc)
+    return f"{crc:08x}"

@@ -20,6 +20,9 @@ class Scorer:
         num_draws: passes that are averaged. Default 50 (Liu et al., 2018).
         eval_seeds: how often an accuracy is measured, each time with fresh noise. Default 3.
         batch_size: images that are predicted at a time.
+
+    Attributes:
+        classifier: what predicts, `SelfEnsemble(model, num_draws)` or the model itself.
     """
 
     def __init__(
@@ -33,9 +36,9 @@ class Scorer:
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
         self._batch_size = batch_size
-        self._classifier = SelfEnsemble(model, num_draws) if self.is_random else model
+        self.classifier = SelfEnsemble(model, num_draws) if self.is_random else model
         self._predict = tf.function(
-            lambda images: tf.argmax(self._classifier(images), axis=-1), reduce_retracing=True
+            lambda images: tf.argmax(self.classifier(images), axis=-1), reduce_retracing=True
         )
 
     def predictions(self, images: np.ndarray, *seed: int) -> np.ndarray:

@@ -24,8 +24,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             normalise by those.
 
     Raises:
-        ValueError: at build time, if the input is not four-dimensional or the layer's axis is
-            not the last.
+        ValueError: at build time, if the input is not four-dimensional, the layer's axis is not
+            the last, or `renorm` or `synchronized` is set.
     """
 
     def build(self, input_shape: tuple) -> None:
@@ -34,6 +34,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
                 "FusedBatchNormalization: inputs must be [batch, height, width, channels] with "
                 f"axis=-1. Received: shape {input_shape}, axis={self.axis}"
             )
+        for name in ("renorm", "synchronized"):
+            if getattr(self, name, False):
+                raise ValueError(
+                    f"FusedBatchNormalization: the fused kernel knows no {name}. "
+                    f"Received: {name}=True"
+                )
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool = False, mask: Any = None) -> tf.Tensor:

@@ -55,8 +55,10 @@ def seed_noise(model: keras.layers.Layer, *seed: int) -> None:
         model: the model to seed.
         *seed: one or more non-negative integers, for example a run's seed and an epoch.
     """
-    generators = [getattr(layer, "seed_generator", None) for layer in _flatten(model)]
-    for index, generator in enumerate(g for g in generators if g is not None):
+    names = ("seed_generator", "generator")  # the latter in Keras' image augmentation
+    found = [getattr(layer, name, None) for layer in _flatten(model) for name in names]
+    generators = [item for item in found if isinstance(item, keras.random.SeedGenerator)]
+    for index, generator in enumerate(generators):
         generator.state.assign(_first_state(*seed, index))
 
 

@@ -46,7 +46,8 @@ def robustify(
         A model with inputs and outputs as `model`.
 
     Raises:
-        ValueError: if the model is subclassed, has no convolution, or is noisy already.
+        ValueError: if the model or one inside it is subclassed, if a layer of it has convolutions
+            inside, or if it is not built, has no convolution, or is noisy already.
     """
     if noise_layers(model):
         raise ValueError(
@@ -65,7 +66,7 @@ def robustify(
             "robustify: model must contain a convolution for the noise to go before. "
             f"Received: {model.name!r} without one"
         )
-    noisy_model.set_weights(model.get_weights())
+    cloner.copy_weights()
     return noisy_model
 
 
@@ -75,18 +76,32 @@ class _Cloner:
     def __init__(self, noise: NoiseSettings) -> None:
         self.convolutions = 0
         self._noise = noise
+        self._copies: dict[int, tuple[keras.layers.Layer, keras.layers.Layer]] = {}
 
     def clone(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Copies a layer or model, without its weights; once, however many models share it."""
+        if id(layer) not in self._copies:
+            self._copies[id(layer)] = (layer, self._copy(layer))
+        return self._copies[id(layer)][1]
+
+    def copy_weights(self) -> None:
+        """Gives the copies the weights of their originals."""
+        # Layer by layer: the noise changes the order in which a model lists its layers.
+        for layer, copy in self._copies.values():
+            if isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.Model):
+                copy.set_weights(layer.get_weights())
+
+    def _copy(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Sequential):
             return self._clone_sequential(layer)
         if hasattr(layer, "operations"):  # the graph of a Functional model
             return keras.models.clone_model(
                 layer, clone_function=self.clone, call_function=self._call
             )
-        if isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Model) or _hides_convolution(layer):
             raise ValueError(
-                "robustify: model must be Functional or Sequential, and so must every model "
-                "inside it, for its convolutions to be found. "
+                "robustify: model must be Functional or Sequential, and so must everything "
+                "inside it that has convolutions, for them to be found. "
                 f"Received: {layer.name!r} of type {type(layer).__name__}; put NoiseLayer before "
                 "its convolutions in its own code"
             )
@@ -117,3 +132,10 @@ def _is_convolution(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Wrapper):
         return _is_convolution(layer.layer)
     return isinstance(layer, CONVOLUTIONS)
+
+
+def _hides_convolution(layer: Any) -> bool:
+    """Whether a layer that is copied as a whole has a convolution inside."""
+    if _is_convolution(layer) or not isinstance(layer, keras.layers.Layer):
+        return False
+    return any(_is_convolution(inner) for inner in layer._flatten_layers(include_self=False))

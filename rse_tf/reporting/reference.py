@@ -41,6 +41,12 @@ _IF_GIVEN: dict[str, tuple[Any, ...]] = {
     "draws": (None, 1),
 }
 _RSE_DRAWS = 50
+# Table 1: standard deviation of the initial and of the inner noise.
+_RSE_NOISE = {
+    ("cifar10", "vgg16"): (0.4, 0.1),
+    ("cifar10", "resnext29"): (0.1, 0.1),
+    ("stl10", "model_a"): (0.4, 0.1),
+}
 
 
 class RowLike(Protocol):
@@ -60,6 +66,9 @@ class RowLike(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]: ...
+
+    @property
+    def noise(self) -> Mapping[str, Any]: ...
 
     @property
     def num_draws(self) -> int: ...
@@ -85,8 +94,8 @@ def published(row: RowLike) -> Published | None:
 
     None unless the row repeats the paper's protocol: untargeted Carlini-Wagner with a fixed
     const, 300 steps at learning rate 1e-3, the last iterate, one noise draw per step, and
-    for RSE an ensemble of 50. A clean row is set against c = 0. What a row does not hold,
-    such as the noise levels behind the name `"rse"`, is not compared.
+    for RSE the noise of its Table 1 and an ensemble of 50. A clean row is set against c = 0.
+    Where the initial noise goes is not compared: the paper says one thing, its code another.
     """
     found = published_by_source(row)
     return found.get(SWEEP, found.get(TABLE_2))
@@ -108,8 +117,12 @@ def published_by_source(row: RowLike) -> dict[str, Published]:
 
 def _paper_const(row: RowLike) -> float | None:
     """Returns the c of the paper that the row was attacked with, None under other protocols."""
-    if row.defense == "rse" and row.num_draws != _RSE_DRAWS:
-        return None
+    if row.defense == "rse":
+        noise = (row.noise.get("init_noise"), row.noise.get("inner_noise"))
+        gaussian = row.noise.get("distribution") == "gaussian"
+        expected = _RSE_NOISE.get((row.dataset, row.model))
+        if noise != expected or not gaussian or row.num_draws != _RSE_DRAWS:
+            return None
     if row.attack == "none":
         return 0.0
     given = row.parameters

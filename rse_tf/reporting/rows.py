@@ -12,6 +12,7 @@ from typing import Any
 _SHARES = ("accuracy", "misclassified_clean", "success_rate")
 _OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate")
 _COUNTS = ("num_images", "num_draws", "eval_seeds")
+_MAPPINGS = ("parameters", "noise")
 _STRENGTHS = ("const", "epsilon")
 
 
@@ -29,6 +30,8 @@ class Row:
         defense: name of the defense; `"none"` is the undefended network.
         attack: name of the attack; `"none"` is the clean row.
         parameters: the attack's settings, for example `{"const": 0.1, "steps": 300}`.
+        noise: the network's noise settings, for example `{"init_noise": 0.4, "inner_noise": 0.1}`;
+            empty without noise.
         accuracy: share of all images that the ensemble of `num_draws` draws still predicts
             right under attack, mean over evaluation seeds.
         accuracy_std: sample standard deviation of that share over the seeds, 0 for one seed.
@@ -49,7 +52,7 @@ class Row:
     Raises:
         ValueError: if a number that must be there is missing or not finite, a share is
             outside [0, 1], or a count is not a positive integer.
-        TypeError: if `parameters` holds something that JSON has no form for.
+        TypeError: if `parameters` or `noise` holds something that JSON has no form for.
     """
 
     dataset: str
@@ -57,6 +60,7 @@ class Row:
     defense: str
     attack: str
     parameters: dict[str, Any]
+    noise: dict[str, Any]
     accuracy: float
     accuracy_std: float
     rms_l2: float
@@ -76,8 +80,8 @@ class Row:
             value = getattr(self, field.name)
             if field.type == "str":
                 continue
-            if field.name == "parameters":
-                value = plain(value, "Row: parameters")
+            if field.name in _MAPPINGS:
+                value = plain(value, f"Row: {field.name}")
             elif field.name in _COUNTS:
                 value = _count(field.name, value)
             else:

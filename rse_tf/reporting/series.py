@@ -119,7 +119,9 @@ def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
         own = [
             (rows, starts)
             for (defense, _), (rows, starts) in curves.items()
-            if defense == row.defense and rows and rows[0].num_draws == row.num_draws
+            if defense == row.defense
+            and rows
+            and (rows[0].num_draws, rows[0].noise) == (row.num_draws, row.noise)
         ]
         for _, starts in own or [curve(row, names)]:
             starts.append(row)
@@ -143,7 +145,7 @@ def _identity(row: Row, names: tuple[str, ...]) -> tuple[Any, ...]:
 
 
 def _setting_names(rows: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name in row.parameters)
+    names = dict.fromkeys(name for row in rows for name in (*row.noise, *row.parameters))
     return [*names, "num_draws"]
 
 
@@ -151,7 +153,7 @@ def _setting(row: Row, name: str) -> str | None:
     """Returns a setting as text, None if the row has no such setting or it is its strength."""
     if name == "num_draws":
         return str(row.num_draws)
-    value = row.parameters.get(name)
+    value = {**row.noise, **row.parameters}.get(name)
     if value is None or (row.strength and name == row.strength[0]):
         return None
     return value if isinstance(value, str) else json.dumps(value)

@@ -67,18 +67,25 @@ def format_table(rows: Sequence[Row]) -> str:
 def write_csv(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """Writes all fields of the rows, and the published numbers, as CSV.
 
-    A parameter has the column `param_<name>`. None is an empty cell, a list is JSON.
+    A parameter has the column `param_<name>`, a noise setting `noise_<name>`. None is an empty
+    cell, a list is JSON.
     """
-    fields = [field.name for field in dataclasses.fields(Row) if field.name != "parameters"]
-    parameters = dict.fromkeys(name for row in rows for name in row.parameters)
-    headers = fields + [f"param_{name}" for name in parameters]
+    mappings = {"param": "parameters", "noise": "noise"}
+    names = [field.name for field in dataclasses.fields(Row)]
+    fields = [name for name in names if name not in mappings.values()]
+    headers = list(fields)
+    for prefix, mapping in mappings.items():
+        keys = dict.fromkeys(key for row in rows for key in getattr(row, mapping))
+        headers += [f"{prefix}_{key}" for key in keys]
     headers += [f"published_{name}" for name in ("accuracy", "rms_l2", "source")]
     text = io.StringIO()
     writer = csv.DictWriter(text, headers, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         line = {name: getattr(row, name) for name in fields}
-        line.update({f"param_{name}": _csv_cell(row.parameters[name]) for name in row.parameters})
+        for prefix, mapping in mappings.items():
+            for key, value in getattr(row, mapping).items():
+                line[f"{prefix}_{key}"] = _csv_cell(value)
         number = published(row)
         if number:
             values = dataclasses.asdict(number)

@@ -71,7 +71,7 @@ class Loop:
                 settings.learning_rate_schedule(self._batches.per_epoch), settings.momentum
             )
             self._optimizer.build(self.model.trainable_variables)
-            self._epoch = tf.Variable(0, trainable=False)
+        self._epoch = tf.Variable(0, trainable=False)  # epochs finished
         self._train_step = self._compile_train_step()
         self._predict = tf.function(
             lambda images: tf.argmax(self.model(images, training=False), axis=-1),

@@ -53,8 +53,8 @@ class TrainingSettings:
         """
         steps = self.epochs * steps_per_epoch
         if self.schedule == "paper":
-            # A drop takes effect at the first step after its epoch; Keras counts `<=`.
-            drops = [round(share * self.epochs) * steps_per_epoch - 1 for share in _PAPER_DROPS]
+            # The last step at the old rate; steps count from 0.
+            drops = [round(share * steps) - 1 for share in _PAPER_DROPS]
             rates = [self.learning_rate / 10**i for i in range(4)]
             return keras.optimizers.schedules.PiecewiseConstantDecay(drops, rates)
         if self.schedule == "one_cycle":

@@ -1,0 +1,251 @@
+"""Closed forms of the attacks on linear logits, and the bookkeeping all attacks share.
+
+On logits Z = xW + b the gradient of the cross-entropy points along w_other - w_label, so every
+attack's result is known in advance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rse_tf.attacks import (
+    ATTACKS,
+    BIM,
+    FGSM,
+    CarliniWagnerL2,
+    CleverHansFGM,
+    CleverHansMIM,
+    CleverHansPGD,
+)
+
+SHAPE = (4, 4, 1)
+RNG = np.random.default_rng(0)
+TWO = RNG.normal(size=(16, 2)).astype(np.float32)
+THREE = RNG.normal(size=(16, 3)).astype(np.float32)
+IMAGES = RNG.uniform(0.35, 0.65, size=(12, *SHAPE)).astype(np.float32)
+
+
+def linear(weights: np.ndarray) -> Any:
+    """Logits that vanish at the grey image."""
+    return lambda x: tf.matmul(tf.reshape(x, [-1, 16]) - 0.5, weights)
+
+
+def predictions(model: Any, images: np.ndarray) -> np.ndarray:
+    return np.argmax(model(images), axis=1)
+
+
+MODEL2, MODEL3 = linear(TWO), linear(THREE)
+LABELS2, LABELS3 = predictions(MODEL2, IMAGES), predictions(MODEL3, IMAGES)
+
+# One cheap example of every registered attack, for the rules that hold for all of them.
+EXAMPLES = {
+    "bim": BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "carlini_wagner": CarliniWagnerL2(MODEL3, const=1.0, steps=30, learning_rate=0.02),
+    "cleverhans_fgm": CleverHansFGM(MODEL3, epsilon=0.1),
+    "cleverhans_mim": CleverHansMIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "cleverhans_pgd": CleverHansPGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "fgsm": FGSM(MODEL3, epsilon=0.1),
+}
+every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
+
+
+def test_there_is_an_example_of_every_attack() -> None:
+    assert EXAMPLES.keys() == ATTACKS.keys()
+    assert all(type(EXAMPLES[name]) is ATTACKS[name] for name in ATTACKS)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_fgsm_moves_every_pixel_by_epsilon_towards_the_other_class(targeted: bool) -> None:
+    other = 1 - LABELS2
+    result = FGSM(MODEL2, epsilon=0.05)(IMAGES, LABELS2, other if targeted else None)
+    step = np.sign(TWO.T[other] - TWO.T[LABELS2]).reshape(IMAGES.shape)
+    np.testing.assert_allclose(result.adversarial, IMAGES + 0.05 * step, atol=1e-6)
+    # All 16 pixels move by 0.05: an L2 distance of 0.05 * 4.
+    np.testing.assert_allclose(result.distortion, 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("step_size, steps, moved", [(0.01, 3, 0.03), (0.02, 8, 0.05)])
+def test_bim_moves_by_the_smaller_of_all_its_steps_and_epsilon(
+    step_size: float, steps: int, moved: float
+) -> None:
+    attack = BIM(MODEL2, epsilon=0.05, step_size=step_size, steps=steps)
+    step = np.sign(TWO.T[1 - LABELS2] - TWO.T[LABELS2]).reshape(IMAGES.shape)
+    result = attack(IMAGES, LABELS2)
+    np.testing.assert_allclose(result.adversarial, IMAGES + moved * step, atol=1e-6)
+    targeted = attack(IMAGES, LABELS2, 1 - LABELS2)
+    np.testing.assert_allclose(targeted.adversarial, result.adversarial, atol=1e-6)
+
+
+def test_fgsm_agrees_with_cleverhans() -> None:
+    ours = FGSM(MODEL3, epsilon=0.3)(IMAGES, LABELS3)
+    theirs = CleverHansFGM(MODEL3, epsilon=0.3)(IMAGES, LABELS3)
+    np.testing.assert_allclose(ours.adversarial, theirs.adversarial, atol=1e-5)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_bim_agrees_with_the_pgd_of_cleverhans_on_a_network(targeted: bool) -> None:
+    # A small smooth network: gradients differ from step to step.
+    hidden = RNG.normal(size=(16, 8)).astype(np.float32)
+    last = RNG.normal(size=(8, 3)).astype(np.float32)
+
+    def network(x: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(tf.tanh(tf.matmul(tf.reshape(x, [-1, 16]), hidden)), last)
+
+    labels = predictions(network, IMAGES)
+    targets = (labels + 1) % 3 if targeted else None
+    settings: dict[str, Any] = {"epsilon": 0.2, "step_size": 0.03, "steps": 10}
+    ours = BIM(network, **settings)(IMAGES, labels, targets)
+    theirs = CleverHansPGD(network, **settings)(IMAGES, labels, targets)
+    np.testing.assert_allclose(ours.adversarial, theirs.adversarial, atol=1e-5)
+    assert np.any(ours.adversarial != BIM(network, **{**settings, "steps": 9})(
+        IMAGES, labels, targets).adversarial)  # fmt: skip
+
+
+@every_attack
+def test_nothing_leaves_the_bounds_or_the_ball(name: str) -> None:
+    images = RNG.choice([0.0, 0.02, 0.5, 0.98, 1.0], size=IMAGES.shape).astype(np.float32)
+    attack = EXAMPLES[name]
+    result = attack(images, predictions(MODEL3, images))
+    assert result.adversarial.min() >= 0 and result.adversarial.max() <= 1
+    if hasattr(attack, "epsilon"):
+        # One rounding of float32 on top: x + epsilon is not always a float.
+        assert np.abs(result.adversarial - images).max() <= attack.epsilon + 1e-7
+
+
+@every_attack
+def test_other_bounds_scale_the_attack(name: str) -> None:
+    # The same picture in [-3, 5]: everything measured in pixels is eight times larger.
+    attack = EXAMPLES[name]
+    scaled = dataclasses.replace(
+        attack, model=lambda x: MODEL3((x + 3) / 8), bounds=(-3.0, 5.0)
+    )
+    for field in ("epsilon", "step_size"):
+        if hasattr(attack, field):
+            scaled = dataclasses.replace(scaled, **{field: 8 * getattr(attack, field)})
+    if name == "carlini_wagner":  # the squared distance is 64 times larger
+        scaled = dataclasses.replace(scaled, const=64.0)
+    expected = attack(IMAGES, LABELS3)
+    result = scaled(8 * IMAGES - 3, LABELS3)
+    np.testing.assert_allclose((result.adversarial + 3) / 8, expected.adversarial, atol=1e-4)
+    np.testing.assert_allclose(result.distortion / 8, expected.distortion, atol=1e-3)
+
+
+@every_attack
+def test_a_result_does_not_depend_on_batch_mates_or_batch_size(name: str) -> None:
+    attack = EXAMPLES[name]
+    together = attack(IMAGES, LABELS3)
+    for other in (
+        dataclasses.replace(attack, batch_size=5)(IMAGES, LABELS3),
+        attack(IMAGES[::-1], LABELS3[::-1]),
+    ):
+        adversarial = other.adversarial
+        if not np.allclose(adversarial[0], together.adversarial[0], atol=1e-6):
+            adversarial = adversarial[::-1]
+        np.testing.assert_allclose(adversarial, together.adversarial, atol=1e-6)
+    alone = attack(IMAGES[7:8], LABELS3[7:8])
+    np.testing.assert_allclose(alone.adversarial[0], together.adversarial[7], atol=1e-6)
+    assert alone.iterations[0] == together.iterations[7]
+
+
+@every_attack
+def test_success_and_distortion_are_those_of_the_returned_images(name: str) -> None:
+    result = EXAMPLES[name](IMAGES, LABELS3)
+    np.testing.assert_array_equal(
+        result.success, predictions(MODEL3, result.adversarial) != LABELS3
+    )
+    l2 = np.sqrt(((result.adversarial - IMAGES) ** 2).sum(axis=(1, 2, 3)))
+    np.testing.assert_allclose(result.distortion, l2, rtol=1e-4, atol=1e-6)
+    assert (result.queries == result.iterations + 1).all()
+
+
+@every_attack
+def test_one_hot_labels_are_the_same_as_integers(name: str) -> None:
+    one_hot = np.eye(3, dtype=np.float32)[LABELS3]
+    by_integer = EXAMPLES[name](IMAGES, LABELS3, (LABELS3 + 1) % 3)
+    by_one_hot = EXAMPLES[name](IMAGES, one_hot, np.roll(one_hot, 1, axis=1))
+    np.testing.assert_array_equal(by_one_hot.adversarial, by_integer.adversarial)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "carlini_wagner"])
+def test_batch_sizes_and_strengths_share_one_trace(name: str) -> None:
+    traces = []
+
+    def counted(x: tf.Tensor) -> tf.Tensor:
+        traces.append(not tf.executing_eagerly())
+        return MODEL3(x)
+
+    attack = dataclasses.replace(EXAMPLES[name], model=counted, _graphs={})
+    strength = "const" if name == "carlini_wagner" else "epsilon"
+    attack(IMAGES, LABELS3)
+    first = sum(traces)
+    for value, count in ((0.05, 12), (3, 7), (0.2, 1)):
+        changes = {strength: value}
+        if hasattr(attack, "steps"):
+            changes["steps"] = 2 + count
+        dataclasses.replace(attack, **changes)(IMAGES[:count], LABELS3[:count])
+    assert sum(traces) == first
+
+
+BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
+    "integer images": ({"images": np.zeros((12, *SHAPE), np.uint8)}, "floating-point"),
+    "images beyond the bounds": ({"images": IMAGES * 255}, "within bounds"),
+    "NaN": ({"images": np.full_like(IMAGES, np.nan)}, "NaN"),
+    "no images": ({"images": IMAGES[:0], "labels": LABELS3[:0]}, "at least one image"),
+    "too few labels": ({"labels": LABELS3[:5]}, r"integer \[12\]"),
+    "float labels": ({"labels": LABELS3.astype(float)}, "integer"),
+    "classes that do not exist": ({"labels": LABELS3 + 3}, "classes from 0 to 2"),
+    "rows that are no classes": ({"labels": np.full((12, 3), 1)}, "one-hot"),
+    "a bad target": ({"targets": LABELS3 - 5}, "targets"),
+}
+
+
+@pytest.mark.parametrize("changes, message", BAD_CALLS.values(), ids=BAD_CALLS)
+def test_bad_arguments_are_named(changes: dict[str, Any], message: str) -> None:
+    call = {"images": IMAGES, "labels": LABELS3, **changes}
+    with pytest.raises(ValueError, match=message) as error:
+        EXAMPLES["fgsm"](**call)
+    assert "Received" in str(error.value)
+
+
+def test_rounding_beyond_the_bounds_is_forgiven() -> None:
+    images = np.clip(IMAGES, 0, 1)
+    images[0, 0, 0, 0] = -3e-8
+    result = EXAMPLES["fgsm"](images, LABELS3)
+    assert result.adversarial.min() >= 0
+
+
+@pytest.mark.parametrize(
+    "model, message",
+    [
+        (lambda x: tf.nn.softmax(MODEL3(x)), "not probabilities"),
+        (lambda x: MODEL3(x) * np.nan, "finite"),
+        (lambda x: tf.reduce_sum(MODEL3(x), axis=1), "logits"),
+        (lambda x: MODEL3(x)[:1], "logits"),
+    ],
+)
+def test_a_model_without_proper_logits_is_refused(model: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FGSM(model, epsilon=0.1)(IMAGES, LABELS3)
+
+
+def test_log_probabilities_are_welcome() -> None:
+    result = FGSM(lambda x: tf.nn.log_softmax(MODEL3(x)), epsilon=0.1)(IMAGES, LABELS3)
+    expected = EXAMPLES["fgsm"](IMAGES, LABELS3)
+    np.testing.assert_allclose(result.adversarial, expected.adversarial, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epsilon": -1}, {"epsilon": np.nan}, {"epsilon": 0.1, "bounds": (1, 0)},
+        {"epsilon": 0.1, "batch_size": 0},
+    ],
+)  # fmt: skip
+def test_bad_hyperparameters_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Received"):
+        FGSM(MODEL3, **settings)
