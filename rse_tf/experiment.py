@@ -170,6 +170,7 @@ def evaluate_defense(
         shift = np.random.default_rng(config.seed).integers(1, dataset.num_classes, len(test))
         targets = (test.labels + shift) % dataset.num_classes
     for point in points:
+        label = f"{defense}: {config.attack} {_strength(point)}"
         parameters = {**point, "targeted": config.targeted, "attack_draws": config.attack_draws}
         result, seconds = attack_in_batches(
             dataclasses.replace(attack, **point),
@@ -179,12 +180,12 @@ def evaluate_defense(
             targets,
             _attack_folder(config, model, parameters),
             config.seed,
-            f"{defense}: {config.attack} {_strength(point)}",
+            label,
         )
         right = scorer.right(result.adversarial, test.labels, config.seed, 1)
         marks = dataclasses.asdict(score(test.images, result.adversarial, right_clean, right))
         row = Row(attack=config.attack, parameters=parameters, seconds=seconds, **facts, **marks)
-        print(f"{defense}: {config.attack} {_strength(point)}  accuracy {row.accuracy:.1%}", flush=True)
+        print(f"{label}  accuracy {row.accuracy:.1%}  RMS L2 {row.rms_l2:.3f}", flush=True)
         rows.append(row)
     return rows, _gallery(defense, scorer, dataset, test, result, right_clean, config.seed)
 
@@ -223,8 +224,10 @@ def _attack_folder(
     """A folder for the batches of one attack setting, named after all they follow from."""
     digest = hashlib.sha256()
     for weights in model.get_weights():
-        digest.update(np.ascontiguousarray(weights))
-    facts = [config.attack, parameters, config.seed, model.get_config()]
+        digest.update(np.ascontiguousarray(weights).data)
+    # But for the model's name, which Keras numbers by what else the process has built.
+    settings = {name: value for name, value in model.get_config().items() if name != "name"}
+    facts = [config.attack, parameters, config.seed, settings]
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return pathlib.Path(str(config.workdir)) / "attacks" / digest.hexdigest()[:16]
 

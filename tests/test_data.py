@@ -183,11 +183,34 @@ def test_an_npz_file_without_an_array_names_what_is_missing(tmp_path: pathlib.Pa
         data.load(str(path))
 
 
-def test_what_only_ends_in_npz_is_a_data_error(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "text.npz"
-    path.write_text("not an archive")
-    with pytest.raises(DataError, match=r"text.npz: not a readable .npz file"):
+@pytest.mark.parametrize("content", [b"not an archive", b"", b"PK\x03\x04 cut off", b"\x93NUMPY"])
+def test_what_only_ends_in_npz_is_a_data_error(content: bytes, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "other.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"other.npz: not a readable .npz file"):
         data.load(str(path))
+
+
+def test_an_npz_file_of_python_objects_is_a_data_error(tmp_path: pathlib.Path) -> None:
+    path = write_npz(tmp_path / "a.npz", x_train=np.array([None, "pickled"], object))
+    with pytest.raises(DataError, match="not a readable .npz file: Object arrays"):
+        data.load(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.eye(10)[np.zeros(30, int)], "labels (30, 10)"),
+        (np.zeros(0, int), "labels (0,)"),
+        (np.full(30, np.nan), "labels must be integers from 0 to 9. Received: float64"),
+        (np.full(30, -1), "labels must be integers from 0 to 9. Received: int64 from -1 to -1"),
+    ],
+)
+def test_impossible_labels_in_an_npz_file_are_data_errors(
+    labels: np.ndarray, message: str, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(DataError, match=re.escape(message)):
+        data.load(write_npz(tmp_path / "a.npz", y_train=labels))
 
 
 IMAGES, LABELS = np.zeros([8, 4, 4, 1], np.uint8), np.zeros(8, np.int64)
@@ -230,7 +253,7 @@ def test_training_and_test_images_of_two_shapes_are_a_data_error() -> None:
 def test_a_fraction_that_leaves_a_part_empty_is_a_data_error(fraction: float) -> None:
     message = f"validation_fraction={fraction} of 8 images"
     with pytest.raises(DataError, match=re.escape(message)):
-        make((IMAGES, LABELS), fraction=fraction)
+        make((IMAGES, LABELS), (IMAGES, LABELS), fraction=fraction)
 
 
 # The types.

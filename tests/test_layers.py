@@ -194,11 +194,13 @@ def test_every_iteration_of_a_while_loop_draws_anew() -> None:
     assert largest_correlation(np.concatenate([loop(), loop()])) <= TOLERANCE
 
 
-def test_noise_compiles_with_xla() -> None:
-    layer = NoiseLayer(1.0, "laplace", seed=5)
-    compiled = tf.function(layer, jit_compile=True)
-    expected = noise_of(NoiseLayer(1.0, "laplace", seed=5))
-    np.testing.assert_allclose(compiled(tf.zeros((4, 50))), expected, rtol=1e-4, atol=1e-6)
+def test_noise_keeps_its_law_under_xla() -> None:
+    # Not the same numbers: TensorFlow picks another generator there.
+    compiled = tf.function(NoiseLayer(1.0, "laplace", seed=5), jit_compile=True)
+    rows = np.stack([compiled(tf.zeros((SIZE,))) for _ in range(2)])
+    assert largest_correlation(rows) <= TOLERANCE
+    law = LAWS["laplace"][0]
+    assert scipy.stats.kstest(rows.ravel(), law.cdf).statistic <= 2 / math.sqrt(rows.size)
 
 
 def replica_noise() -> np.ndarray:
@@ -231,7 +233,7 @@ def test_replicas_would_draw_the_same_noise_without_their_number(
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("layer", [NoiseLayer(1e-3), BReLU(2.0)], ids=lambda l: type(l).__name__)
+@pytest.mark.parametrize("layer", [NoiseLayer(1e-3), BReLU(2.0)], ids=["noise", "brelu"])
 def test_masks_pass_through(layer: keras.layers.Layer) -> None:
     layers = [keras.layers.Masking(), layer, keras.layers.GlobalAveragePooling1D()]
     outputs = keras.Sequential(layers)(np.array([[[1.0], [0.0]]], np.float32))

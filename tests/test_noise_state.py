@@ -31,8 +31,12 @@ def stream(layer: keras.layers.Layer) -> np.ndarray:
     return layer(tf.zeros((1, 1000))).numpy()
 
 
-def test_noise_layers_are_found_in_nested_models_in_order() -> None:
-    assert [layer.name for layer in noise_layers(noisy_model())] == ["a", "b", "c"]
+def test_noise_layers_are_found_in_nested_models_in_the_same_order_in_every_copy() -> None:
+    model = noisy_model()
+    names = [layer.name for layer in noise_layers(model)]
+    assert sorted(names) == ["a", "b", "c"]
+    copy = keras.Sequential.from_config(model.get_config())
+    assert [layer.name for layer in noise_layers(copy)] == names
     assert noise_layers(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])) == []
 
 

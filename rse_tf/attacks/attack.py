@@ -76,7 +76,7 @@ class Attack(abc.ABC):
                 `bounds`; or if the model returns NaN, probabilities, or another shape.
         """
         images = self._check_images(images)
-        num_classes = self._check_model(images)
+        num_classes = self.check_model(images)
         labels = self._check_classes("labels", labels, len(images), num_classes)
         if targets is not None:
             targets = self._check_classes("targets", targets, len(images), num_classes)
@@ -198,8 +198,21 @@ class Attack(abc.ABC):
             raise self._error(name, f"classes from 0 to {num_classes - 1}", found)
         return classes.astype(np.int32)
 
-    def _check_model(self, images: np.ndarray) -> int:
-        """Looks once per image shape at what the model returns; gives the number of classes."""
+    def check_model(self, images: np.ndarray) -> int:
+        """Looks once per image shape at what the model returns.
+
+        The first call of an attack does this by itself. Whoever seeds a randomised model
+        before each batch calls it beforehand, for it costs a forward pass.
+
+        Args:
+            images: float32 `[batch, height, width, channels]`; the first eight are used.
+
+        Returns:
+            The number of classes.
+
+        Raises:
+            ValueError: if the model returns NaN, probabilities, or no `[batch, classes]`.
+        """
         key = ("classes", id(self.model), images.shape[1:])
         if key not in self._graphs:
             logits = np.asarray(self.model(tf.constant(images[:8])))

@@ -62,7 +62,7 @@ class Dataset:
         crc = 0
         for split in (self.train, self.validation):
             for array in (split.images, split.labels):
-                crc = zlib.crc32(np.ascontiguousarray(array), crc)
+                crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
         return f"{crc:08x}"
 
     @property

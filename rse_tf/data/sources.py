@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import zipfile
 from typing import NamedTuple
 
 import numpy as np
@@ -43,20 +44,27 @@ def load_npz(path: str) -> Arrays:
     """A file with the arrays x_train, y_train, x_test and y_test.
 
     Raises:
-        DataError: if there is no such file, or an array is missing.
+        DataError: if there is no such file, it cannot be read, or an array is missing.
     """
     if not pathlib.Path(path).is_file():
         raise DataError(f"--dataset={path}: there is no such file")
-    with np.load(path) as file:
-        missing = {"x_train", "y_train", "x_test", "y_test"} - set(file.files)
-        if missing:
-            raise DataError(
-                f"{path}: must hold the arrays x_train, y_train, x_test and y_test. "
-                f"Missing: {', '.join(sorted(missing))}"
-            )
-        arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
-    labels = [arrays[f"y_{part}"].ravel() for part in ("train", "test")]
-    names = tuple(str(i) for i in range(int(max(y.max() for y in labels)) + 1))
+    try:
+        with zipfile.ZipFile(path), np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+    # ValueError: an array of Python objects.
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise DataError(f"--dataset={path}: not a readable .npz file: {error}") from error
+    missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays)
+    if missing:
+        raise DataError(
+            f"{path}: must hold the arrays x_train, y_train, x_test and y_test. "
+            f"Missing: {', '.join(sorted(missing))}"
+        )
+    labels = [arrays[name] for name in ("y_train", "y_test")]
+    # Keras' own files have their labels in a column.
+    labels = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in labels]
+    highest = max([0, *(int(y.max()) for y in labels if y.size and y.dtype.kind in "iu")])
+    names = tuple(str(label) for label in range(highest + 1))
     return Arrays((arrays["x_train"], labels[0]), (arrays["x_test"], labels[1]), names)
 
 

@@ -44,6 +44,7 @@ def attack_in_batches(
         The result over all images, and the seconds that the attack took.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    attack.check_model(images)  # before the noise is seeded, for it draws some
     starts = range(0, len(images), attack.batch_size)
     results, seconds = [], 0.0
     for number, start in enumerate(progress_bar(starts, len(starts), description)):
@@ -68,5 +69,5 @@ def _checksum(batch: list[np.ndarray | None]) -> str:
     crc = 0
     for array in batch:
         if array is not None:
-            crc = zlib.crc32(np.ascontiguousarray(array), crc)
+            crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
     return f"{crc:08x}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -37,12 +38,15 @@ class Scorer:
         self.seeds = range(eval_seeds if self.is_random else 1)
         self._batch_size = batch_size
         self.classifier = SelfEnsemble(model, num_draws) if self.is_random else model
-        self._predict = tf.function(
-            lambda images: tf.argmax(self.classifier(images), axis=-1), reduce_retracing=True
-        )
+        self._predict: Any = None
 
     def predictions(self, images: np.ndarray, *seed: int) -> np.ndarray:
         """Predicted classes `[number]` of images `[number, height, width, channels]`."""
+        if self._predict is None:
+            self._predict = tf.function(
+                lambda x: tf.argmax(self.classifier(x), axis=-1),
+                input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.float32)],
+            )
         seed_noise(self.model, *seed)
         starts = range(0, len(images), self._batch_size)
         parts = [self._predict(tf.constant(images[i : i + self._batch_size])) for i in starts]

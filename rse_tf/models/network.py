@@ -156,11 +156,11 @@ class Network(keras.Model):
         name: str | None = None,
     ) -> None:
         kind = type(self).__name__
-        input_shape = tuple(int(n) for n in input_shape)
-        if len(input_shape) != 3 or min(input_shape[:2]) < self.smallest:
+        shape = tuple(int(n) for n in input_shape)
+        if len(shape) != 3 or min(shape[:2]) < self.smallest:
             raise ValueError(
                 f"{kind}: input_shape must be (height, width, channels) with at least "
-                f"{self.smallest} x {self.smallest} pixels. Received: input_shape={input_shape}"
+                f"{self.smallest} x {self.smallest} pixels. Received: input_shape={shape}"
             )
         if int(num_classes) != num_classes or num_classes < 2:
             raise ValueError(
@@ -168,13 +168,13 @@ class Network(keras.Model):
                 f"Received: num_classes={num_classes}"
             )
         noise = NoiseSettings(init_noise, inner_noise, distribution, active, init_noise_at)
-        policy = keras.dtype_policies.get(dtype if dtype is not None else keras.config.dtype_policy())
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         blocks = Blocks(noise, activation, policy, self.paper_initialisation)
-        inputs = keras.Input(input_shape, dtype="float32", name="images")
+        inputs = keras.Input(shape, dtype="float32", name="images")
         outputs = blocks.logits(self.hidden(blocks, inputs), num_classes)
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self._settings = {
-            "input_shape": input_shape,
+            "input_shape": shape,
             "num_classes": int(num_classes),
             **dataclasses.asdict(noise),
             "activation": activation,

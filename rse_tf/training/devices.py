@@ -28,7 +28,9 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
         ValueError: if `name` is not one of `STRATEGIES`.
     """
     if name not in STRATEGIES:
-        raise ValueError(f"make_strategy: name must be one of {STRATEGIES}. Received: name={name!r}")
+        raise ValueError(
+            f"make_strategy: name must be one of {STRATEGIES}. Received: name={name!r}"
+        )
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from rse_tf import config
+from rse_tf.attacks import ATTACKS
+from rse_tf.config import Config, ConfigError, help_text
+from rse_tf.data import DataError
+from rse_tf.defaults import ATTACK_FLAGS
+from rse_tf.training import NotTrainedError, TrainingDivergedError
+
+FIELDS = [field.name for field in dataclasses.fields(Config)]
+# What TensorFlow's libraries say when they are loaded, before Python has a say in it.
+NOTICE = re.compile(r"WARNING: All log messages before absl::|[IWE]\d{4} \d\d:")
+
+
+# What a Config tells the attacks.
+
+
+def test_every_attack_has_its_flags_and_no_other() -> None:
+    assert ATTACK_FLAGS.keys() == ATTACKS.keys()
+    assert {flag for flags in ATTACK_FLAGS.values() for flag in flags} <= set(FIELDS)
+
+
+def settings(attack: str) -> set[str]:
+    """The arguments of an attack's constructor that are its own."""
+    common = {"model", "bounds", "batch_size", "_graphs"}
+    return {field.name for field in dataclasses.fields(ATTACKS[attack])} - common
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attack_points_are_arguments_of_the_attack(attack: str) -> None:
+    points = Config(attack=attack).attack_points()
+    for point in points:
+        built: Any = ATTACKS[attack](lambda images: tf.zeros([len(images), 2]), **point)
+        assert {name: getattr(built, name) for name in point} == point
+    if attack != "carlini_wagner":
+        assert set(points[0]) == settings(attack)
+
+
+def test_fgsm_has_a_point_for_each_epsilon() -> None:
+    points = Config(attack="fgsm", epsilon=(0.3, 0.1)).attack_points()
+    assert points == [{"epsilon": 0.3}, {"epsilon": 0.1}]
+
+
+def test_bim_steps_an_eighth_of_epsilon_unless_told() -> None:
+    # Strauss et al. (2017): 0.025 for 0.2 and 0.0025 for 0.02, in 8 steps.
+    points = Config(attack="bim", epsilon=(0.2, 0.02)).attack_points()
+    assert points == [
+        {"epsilon": 0.2, "step_size": pytest.approx(0.025), "steps": 8},
+        {"epsilon": 0.02, "step_size": pytest.approx(0.0025), "steps": 8},
+    ]
+    points = Config(attack="bim", epsilon=(0.2, 0.1), step_size=0.5, attack_steps=3).attack_points()
+    assert [(p["epsilon"], p["step_size"], p["steps"]) for p in points] == [
+        (0.2, 0.5, 3), (0.1, 0.5, 3)]  # fmt: skip
+
+
+def test_carlini_wagner_has_a_point_for_each_fixed_c() -> None:
+    run = Config(dataset="cifar10", const=(0.0, 3.0), confidence=1.5)
+    common = {"iterate": "last", "steps": 300, "learning_rate": 1e-3, "confidence": 1.5}
+    assert run.attack_points() == [{"const": 0.0, **common}, {"const": 3.0, **common}]
+
+
+def test_the_binary_search_is_one_point_without_a_c() -> None:
+    run = Config(binary_search=True, attack_steps=20)
+    assert run.attack_points() == [
+        {"binary_search_steps": 9, "initial_const": 1e-3, "steps": 20, "learning_rate": 1e-2,
+         "confidence": 0.0}
+    ]  # fmt: skip
+
+
+# Help.
+
+
+def test_help_names_every_flag_once_under_its_group() -> None:
+    lines = help_text("Does things.").splitlines()
+    named = [match[1] for line in lines if (match := re.match(r"  --(\w+)=", line))]
+    assert named == FIELDS
+    headings = [line for line in lines if re.fullmatch(r"[A-Z]\w+", line)]
+    groups = [field.metadata["group"] for field in dataclasses.fields(Config)]
+    assert headings == list(dict.fromkeys(groups))
+    # Fields of a group stand together.
+    assert sum(a != b for a, b in zip(groups, groups[1:])) == len(headings) - 1
+
+
+def test_help_fits_a_terminal() -> None:
+    text = help_text("Does things.\n")
+    assert text.startswith("Does things.\n\nFlags")
+    assert max(map(len, text.splitlines())) <= 100
+    assert len(text.splitlines()) < 90
+
+
+def test_help_tells_choices_and_defaults() -> None:
+    text = " ".join(help_text("Does things.").split())
+    for part in (
+        "--defense=none,rse one or several, with commas: none, rse, rse_test_noise_only",
+        "--num_draws=50 noise draws",
+        "--binary_search=False C&W",
+        "--schedule= learning rate schedule: paper, one_cycle --weight_decay=0.0005",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "-help"])
+def test_help_is_printed_instead_of_a_run(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        config.parse(["program", "--epochs=3", flag], "Does things.")
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == help_text("Does things.") + "\n"
+
+
+# What the shell sees.
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConfigError("one\n   mistake"), 2),
+        (DataError("one\n   mistake"), 1),
+        (NotTrainedError("one mistake"), 1),
+        (TrainingDivergedError("one mistake"), 1),
+    ],
+)
+def test_a_mistake_ends_a_program_in_one_line(
+    error: Exception,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(_: Config) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(SystemExit) as exit_:
+        config.launch(run, "A program.")
+    assert exit_.value.code == status
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "error: one mistake (see --help)\n")
+
+
+def test_an_error_of_the_program_itself_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(_: Config) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(ValueError, match="a bug"):
+        config.launch(run, "A program.")
+
+
+def test_a_program_runs_with_the_config_of_its_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Config] = []
+    monkeypatch.setattr(sys, "argv", ["program", "--seed=5"])
+    config.launch(seen.append, "A program.")
+    assert seen == [Config(seed=5)]
+
+
+def call(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    root = pathlib.Path(config.__file__).parents[1]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "rse_tf.main", *arguments]
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+def test_a_process_with_an_unknown_flag_ends_with_status_2_and_one_line(
+    tmp_path: pathlib.Path,
+) -> None:
+    process = call("--bogus", cwd=tmp_path)
+    own = [line for line in process.stderr.splitlines() if not NOTICE.match(line)]
+    assert own == ["error: Unknown command line flag 'bogus' (see --help)"]
+    assert (process.returncode, process.stdout) == (2, "")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_process_asked_for_help_prints_it_and_ends_with_status_0(
+    tmp_path: pathlib.Path,
+) -> None:
+    process = call("--help", cwd=tmp_path)
+    assert process.returncode == 0
+    assert process.stdout.startswith("Trains defenses, attacks them, and shows how robust")
+    assert process.stdout.endswith(help_text("").strip() + "\n")
+    assert [line for line in process.stderr.splitlines() if not NOTICE.match(line)] == []
+    assert not any(tmp_path.iterdir())

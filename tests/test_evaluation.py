@@ -1,0 +1,149 @@
+"""Scoring by arithmetic that fits on a page, and attacks that survive a kill."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rse_tf.attacks import BIM, AttackResult
+from rse_tf.evaluation import Scorer, attack_in_batches, score
+from rse_tf.layers import NoiseLayer, seed_noise
+
+
+def noisy_coin(stddev: float, active: str = "always") -> keras.Model:
+    """Two classes by the sign of pixel + noise, with logits so far apart that they are votes."""
+    return keras.Sequential(
+        [
+            keras.Input((1, 1, 1)),
+            keras.layers.Flatten(),
+            NoiseLayer(stddev, active=active),
+            keras.layers.Lambda(lambda x: 1e4 * tf.concat([-x, x], axis=1)),
+        ]
+    )
+
+
+def test_score_of_four_images_by_hand() -> None:
+    clean = np.zeros((4, 2, 2, 1))
+    adversarial = clean.copy()
+    adversarial[0, 0, 0, 0] = 0.3  # L2 0.3, L-infinity 0.3
+    adversarial[1, :, :, 0] = 0.2  # L2 0.4, L-infinity 0.2
+    adversarial[2, 0, :, 0] = (0.6, 0.8)  # L2 1.0, L-infinity 0.8, but not fooled
+    right_clean = np.array([[True, True, True, False]])
+    right_adversarial = np.array([[False, False, True, False]])
+    result = score(clean, adversarial, right_clean, right_adversarial)
+    assert result.accuracy == 0.25 and result.accuracy_std == 0
+    assert result.misclassified_clean == 0.25
+    assert result.success_rate == pytest.approx(2 / 3)
+    # Over all four images: sqrt((0.09 + 0.16 + 1 + 0) / 4).
+    assert result.rms_l2 == pytest.approx(np.sqrt(1.25 / 4))
+    # Over the two successes: (0.3 + 0.4) / 2; the image that was wrong before is none.
+    assert result.mean_l2 == pytest.approx(0.35) == result.median_l2
+    assert result.mean_linf == pytest.approx(0.25)
+    assert result.max_linf == pytest.approx(0.8)
+
+
+def test_the_spread_is_that_over_evaluation_seeds() -> None:
+    images = np.zeros((4, 1, 1, 1))
+    right = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
+    result = score(images, images, np.ones((2, 4), bool), right)
+    assert result.accuracy == 0.75
+    assert result.accuracy_std == pytest.approx(np.std([1.0, 0.5], ddof=1))
+
+
+def test_without_any_success_there_is_no_mean_distortion() -> None:
+    images, right = np.zeros((3, 1, 1, 1)), np.ones((1, 3), bool)
+    result = score(images, images, right, right)
+    assert result.mean_l2 is result.median_l2 is result.mean_linf is None
+    assert result.success_rate == 0
+    assert score(images, images, ~right, ~right).success_rate is None
+
+
+def test_more_draws_make_the_majority_right() -> None:
+    # A single draw is right with probability P(noise > -0.5) = Phi(0.5) = 0.6915, the majority
+    # of 25 with P(Binomial(25, 0.6915) >= 13) = 0.9787. 2,000 images: 5 standard errors are
+    # 5 * sqrt(p (1 - p) / 2000) = 0.052 and 0.016.
+    images = np.full((2000, 1, 1, 1), 0.5, np.float32)
+    labels = np.ones(2000, int)
+    one = Scorer(noisy_coin(1.0), num_draws=1, eval_seeds=1).right(images, labels, 0).mean()
+    many = Scorer(noisy_coin(1.0), num_draws=25, eval_seeds=1).right(images, labels, 0).mean()
+    assert abs(one - 0.6915) < 0.052
+    assert abs(many - 0.9787) < 0.016
+
+
+def test_evaluation_seeds_are_fresh_noise_and_repeatable() -> None:
+    images, labels = np.zeros((200, 1, 1, 1), np.float32), np.ones(200, int)
+    scorer = Scorer(noisy_coin(1.0), num_draws=3, eval_seeds=3)
+    right = scorer.right(images, labels, 5)
+    assert right.shape == (3, 200)
+    assert len({row.tobytes() for row in right}) == 3
+    np.testing.assert_array_equal(scorer.right(images, labels, 5), right)
+    assert (scorer.right(images, labels, 6) != right).any()
+
+
+@pytest.mark.parametrize("model", [noisy_coin(0.0), noisy_coin(1.0, active="training")])
+def test_a_model_that_is_silent_at_inference_is_scored_once(model: keras.Model) -> None:
+    scorer = Scorer(model, num_draws=50, eval_seeds=3)
+    assert not scorer.is_random and scorer.num_draws == 1 and len(scorer.seeds) == 1
+    assert scorer.classifier is model
+
+
+class CountingAttack(BIM):
+    """Counts its batches, and can die before one of them as a killed process does."""
+
+    calls: list[int] = []
+    dies_at: int | None = None
+
+    def __call__(self, images: Any, labels: Any, targets: Any = None) -> AttackResult:
+        if len(self.calls) == type(self).dies_at:
+            raise KeyboardInterrupt
+        self.calls.append(len(images))
+        return super().__call__(images, labels, targets)
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> type[CountingAttack]:
+    monkeypatch.setattr(CountingAttack, "calls", [])
+    monkeypatch.setattr(CountingAttack, "dies_at", None)
+    return CountingAttack
+
+
+def noisy_network() -> keras.Model:
+    return keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(), NoiseLayer(0.1), keras.layers.Dense(3)]
+    )
+
+
+def test_an_attack_goes_on_after_its_last_finished_batch(
+    tmp_path: pathlib.Path, counting: type[CountingAttack]
+) -> None:
+    model = noisy_network()
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(10, 2, 2, 1)).astype(np.float32)
+    labels = rng.integers(0, 3, 10)
+
+    def run(folder: str, number: int = 10) -> AttackResult:
+        attack = counting(model, epsilon=0.1, step_size=0.05, steps=3, batch_size=4)
+        arguments = (images[:number], labels[:number], None, tmp_path / folder, 0, "test")
+        return attack_in_batches(attack, model, *arguments)[0]
+
+    whole = run("whole")
+    assert counting.calls == [4, 4, 2]
+    counting.calls.clear()
+    counting.dies_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        run("killed")
+    counting.dies_at = None
+    seed_noise(model, 99)  # what happened to the noise in between does not matter
+    resumed = run("killed")
+    assert counting.calls == [4, 4, 2]  # two before, one after
+    for ours, expected in zip(resumed, whole):
+        np.testing.assert_array_equal(ours, expected)
+    # A smaller run of the same setting finds its first batches done.
+    counting.calls.clear()
+    run("killed", 8)
+    assert counting.calls == []
