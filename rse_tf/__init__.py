@@ -13,8 +13,17 @@ if keras.backend.backend() != "tensorflow":
         f"Received: backend {keras.backend.backend()!r}; set KERAS_BACKEND=tensorflow"
     )
 
-from rse_tf import attacks, data, layers, models  # noqa: E402
+from rse_tf import attacks, data, evaluation, layers, models  # noqa: E402
 from rse_tf.models import AveragedEnsemble, SelfEnsemble, robustify  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["AveragedEnsemble", "SelfEnsemble", "attacks", "data", "layers", "models", "robustify"]
+__all__ = [
+    "AveragedEnsemble",
+    "SelfEnsemble",
+    "attacks",
+    "data",
+    "evaluation",
+    "layers",
+    "models",
+    "robustify",
+]

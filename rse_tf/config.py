@@ -93,7 +93,7 @@ class Config:
     targeted: bool = _flag(_ATTACK, False, "aim at a random other class")
     attack_draws: int = _flag(
         _ATTACK, 1, "noise draws that the attacker averages at each step (the paper: 1)")
-    num_images: int = _flag(_ATTACK, 200, "test images to attack (the paper: 1600)")
+    num_images: int | None = _flag(_ATTACK, None, "test images to attack (the paper: 1600)")
     attack_batch_size: int = _flag(_ATTACK, 100, "images attacked at a time")
 
     num_draws: int = _flag(_SCORING, 50, "noise draws that the defense averages")

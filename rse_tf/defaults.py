@@ -25,6 +25,7 @@ class DatasetDefaults:
     const: tuple[float, ...] = (0.1, 0.4, 1.0, 4.0)
     epsilon: tuple[float, ...] = (0.02,)
     attack_learning_rate: float = 1e-3
+    num_images: int = 200
 
 
 # Strauss et al. (2017): epsilon 0.3 for FGSM and 0.2 for BIM on digits. The noise, the short
@@ -37,9 +38,10 @@ _DIGITS = DatasetDefaults(
     learning_rate=0.05,
     schedule="one_cycle",
     augmentation="none",
-    const=(0.1, 0.3, 1.0, 3.0, 10.0),
+    const=(0.3, 1.0, 3.0, 10.0),
     epsilon=(0.1, 0.2, 0.3),
     attack_learning_rate=1e-2,
+    num_images=100,
 )
 
 DATASET_DEFAULTS = {

@@ -205,19 +205,20 @@ def test_network_and_training_follow_the_data_set(
 
 
 @pytest.mark.parametrize(
-    ("dataset", "const", "rate", "epsilon"),
+    ("dataset", "number", "const", "rate", "epsilon"),
     [
-        ("mnist_5k", (0.1, 0.3, 1.0, 3.0, 10.0), 1e-2, (0.1, 0.2, 0.3)),
-        ("cifar10", (0.01, 0.03, 0.06, 0.1, 0.2), 1e-3, (0.02,)),
-        ("stl10", (0.1, 0.4, 1.0, 4.0), 1e-3, (0.02,)),
-        ("svhn_cropped", (0.1, 0.4, 1.0, 4.0), 1e-3, (0.02,)),
+        ("mnist_5k", 100, (0.3, 1.0, 3.0, 10.0), 1e-2, (0.1, 0.2, 0.3)),
+        ("cifar10", 200, (0.01, 0.03, 0.06, 0.1, 0.2), 1e-3, (0.02,)),
+        ("stl10", 200, (0.1, 0.4, 1.0, 4.0), 1e-3, (0.02,)),
+        ("svhn_cropped", 200, (0.1, 0.4, 1.0, 4.0), 1e-3, (0.02,)),
     ],
 )
 def test_the_strength_of_the_attack_follows_the_data_set(
-    dataset: str, const: tuple[float, ...], rate: float, epsilon: tuple[float, ...]
+    dataset: str, number: int, const: tuple[float, ...], rate: float, epsilon: tuple[float, ...]
 ) -> None:
     run = Config(dataset=dataset)
-    assert (run.const, run.attack_learning_rate, run.epsilon) == (const, rate, None)
+    assert (run.num_images, run.const, run.attack_learning_rate) == (number, const, rate)
+    assert run.epsilon is None
     run = Config(dataset=dataset, attack="bim")
     assert (run.const, run.attack_steps, run.epsilon) == (None, 8, epsilon)
     assert Config(dataset=dataset, attack="fgsm").attack_steps is None
@@ -227,7 +228,7 @@ def test_the_strength_of_the_attack_follows_the_data_set(
 def test_what_is_given_beats_every_default(dataset: str) -> None:
     given = {"model": "cifar_cnn", "init_noise": 0.0, "inner_noise": 0.0, "epochs": 1,
              "learning_rate": 0.7, "schedule": "paper", "augmentation": "none", "const": (7.0,),
-             "attack_learning_rate": 0.3, "workdir": "here"}  # fmt: skip
+             "attack_learning_rate": 0.3, "num_images": 5, "workdir": "here"}  # fmt: skip
     run = Config(dataset=dataset, **given)
     assert {name: getattr(run, name) for name in given} == given
 

@@ -35,6 +35,7 @@ SETTINGS = {"init_noise": 0.4, "inner_noise": 0.1}
 @pytest.fixture(scope="module")
 def networks() -> dict[str, Network]:
     """Every network with noise; the tests leave them as they are."""
+    keras.utils.set_random_seed(0)
     return {
         name: models.build(name, input_shape=shape, **SETTINGS)
         for name, (shape, _, _) in NETWORKS.items()

@@ -123,6 +123,9 @@ class AveragedEnsemble(keras.Model):
                 f"Received: members={members}"
             )
         self.members = members
+        # tf.train.Checkpoint does not look into the lists of a Keras model.
+        for index, member in enumerate(members):
+            setattr(self, f"tracked_member_{index}", member)
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         log_probs = tf.stack([log_probabilities(member, images) for member in self.members])
