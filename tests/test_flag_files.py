@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pathlib
 import re
+import types
 from typing import Any
 
 import pytest
 
 from rse_tf import config
 from rse_tf.config import Config
-from rse_tf.reporting import Row, published
+from rse_tf.reporting import Published
+from rse_tf.reporting.reference import SWEEP, TABLE_2, published_by_source
 
 ROOT = pathlib.Path(config.__file__).parents[1]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "flags").rglob("*.flags"))
@@ -16,8 +18,8 @@ BASES = [name for name in FILES if name.endswith("/base.flags")]
 SCALES = [name for name in FILES if name.startswith("flags/scale/")]
 ROWS = [name for name in FILES if name not in BASES + SCALES]
 
-TABLE_2 = (0.01, 0.03, 0.06, 0.1, 0.2)
-SWEEP = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1, 2, 3, 4, 7, 10, 30, 70, 100)
+TABLE_2_CONSTS = (0.01, 0.03, 0.06, 0.1, 0.2)
+SWEEP_CONSTS = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1, 2, 3, 4, 7, 10, 30, 70, 100)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +83,7 @@ def test_a_row_of_the_rse_paper_is_its_protocol(name: str) -> None:
     assert (row.init_noise, row.inner_noise) == noise[str(row.model)]
     assert row.dataset == ("stl10" if row.model == "model_a" else "cifar10")
     assert row.init_noise_at == ("second_conv" if "authors_code" in name else "first_conv")
-    assert row.const == (TABLE_2 if "table2" in name else SWEEP)
+    assert row.const == (TABLE_2_CONSTS if "table2" in name else SWEEP_CONSTS)
     assert (row.attack, row.attack_steps, row.attack_learning_rate, row.iterate) == (
         "carlini_wagner", 300, 1e-3, "last")  # fmt: skip
     assert (row.attack_draws, row.num_draws, row.num_images, row.targeted) == (1, 50, 1600, False)
@@ -89,37 +91,44 @@ def test_a_row_of_the_rse_paper_is_its_protocol(name: str) -> None:
     assert (row.weight_decay, row.augmentation, row.dtype_policy) == (5e-4, "crop_flip", "float32")
 
 
-def published_sweep(run: Config, const: float) -> tuple[float, float]:
-    """Accuracy and distortion of the authors, as the report sets them beside ours."""
+def published_numbers(run: Config, const: float) -> dict[str, Published]:
+    """What the report sets beside a row, by source."""
     (point,) = [p for p in run.attack_points() if p["const"] == const]
-    row = Row.__new__(Row)
-    fields = {"dataset": run.dataset, "model": run.model, "defense": run.defense[0],
-              "attack": run.attack, "parameters": {**point, "targeted": False, "attack_draws": 1},
-              "num_draws": run.num_draws, "init_noise_at": run.init_noise_at}  # fmt: skip
-    for field, value in fields.items():
-        object.__setattr__(row, field, value)
-    number = published(row)
-    assert number is not None and number.rms_l2 is not None
-    return number.accuracy, number.rms_l2
+    noise = {"init_noise": run.init_noise, "inner_noise": run.inner_noise,
+             "distribution": run.noise_distribution}  # fmt: skip
+    row = types.SimpleNamespace(
+        dataset=run.dataset, model=run.model, defense=run.defense[0], attack=run.attack,
+        noise=noise, parameters={**point, "targeted": run.targeted}, num_draws=run.num_draws,
+    )  # fmt: skip
+    return published_by_source(row)
 
 
 SWEPT = [name for name in ROWS if "RMS L2" in head(name)]
 
 
+def columns(text: str) -> list[list[float]]:
+    """The numbers in the lines of c, accuracy and distortion."""
+    return [
+        [float(x) for line in re.findall(rf"^#   {label} +(.*)$", text, re.MULTILINE)
+         for x in line.split()]
+        for label in ("c", "accuracy", "RMS L2")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", SWEPT)
 def test_the_numbers_at_the_head_are_the_published_ones(name: str) -> None:
-    text = head(name).partition("logs")[2]
-    columns = {
-        label: [float(x) for line in re.findall(rf"^#   {label} +(.*)$", text, re.MULTILINE)
-                for x in line.split()]
-        for label in ("c", "accuracy", "RMS L2")
-    }  # fmt: skip
     run = parse(name)
-    assert tuple(columns["c"]) == run.const
-    for const, accuracy, distortion in zip(*columns.values(), strict=True):
-        expected = published_sweep(run, const)
-        assert accuracy / 100 == pytest.approx(expected[0], abs=0.5001e-4)
-        assert distortion == pytest.approx(expected[1], abs=0.5001e-3)
+    printed, _, logs = head(name).partition("The authors' published logs")
+    consts, accuracies, distortions = columns(logs)
+    assert tuple(consts) == run.const
+    for const, accuracy, distortion in zip(consts, accuracies, distortions, strict=True):
+        expected = published_numbers(run, const)[SWEEP]
+        assert accuracy / 100 == pytest.approx(expected.accuracy, abs=0.5001e-4)
+        assert distortion == pytest.approx(expected.rms_l2, abs=0.5001e-3)
+    consts, accuracies, _ = columns(printed)
+    assert tuple(consts) == (TABLE_2_CONSTS if "table2" in name else ())
+    for const, accuracy in zip(consts, accuracies, strict=True):
+        assert accuracy / 100 == pytest.approx(published_numbers(run, const)[TABLE_2].accuracy)
 
 
 def test_all_rows_of_the_authors_sweep_quote_it() -> None:

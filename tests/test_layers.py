@@ -102,6 +102,7 @@ def test_zero_stddev_is_exactly_the_identity(distribution: str) -> None:
     layer = NoiseLayer(0, distribution)
     np.testing.assert_array_equal(layer(images), images)
     np.testing.assert_array_equal(layer(images, training=True), images)
+    assert layer.seed_generator.state.numpy()[1] == 0  # and it spends no time on drawing
 
 
 @pytest.mark.parametrize(

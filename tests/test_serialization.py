@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import pkgutil
 from collections.abc import Callable
@@ -124,6 +125,15 @@ def test_everything_registered_is_in_the_table() -> None:
     }
     assert {case.kind for case in CASES} == registered
     assert set(NETWORKS) <= registered
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_configuration_holds_every_argument(case: Case) -> None:
+    # Otherwise a file would lose it, and two configurations without it would still be equal.
+    arguments = set(inspect.signature(case.kind.__init__).parameters) - {"self", "kwargs"}
+    parts = case.build()._flatten_layers()
+    (config, *_) = (part.get_config() for part in parts if isinstance(part, case.kind))
+    assert arguments <= set(config)
 
 
 def test_keras_file_keeps_settings_weights_and_noise(reference: Reference, tmp_path: Path) -> None:
