@@ -7,8 +7,8 @@ import pytest
 from digits import some_digits
 
 from rse_tf.data import AUGMENTATIONS, Batches, Split
-from rse_tf.data.augment import PADDING
 
+PADDING = 4
 Epoch = list[tuple[np.ndarray, np.ndarray]]
 
 

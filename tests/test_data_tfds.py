@@ -23,7 +23,8 @@ def prepare(builder: Any, examples: dict[str, list[dict[str, Any]]]) -> None:
     builder._split_generators = types.MethodType(
         lambda self, manager: {part: enumerate(rows) for part, rows in examples.items()}, builder
     )
-    builder.download_and_prepare()
+    # Several files, as large sets have, whose order must not be left to chance.
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +181,7 @@ def pictures() -> list[dict[str, Any]]:
 
 
 def test_images_of_different_sizes_need_image_size(tmp_path: pathlib.Path) -> None:
-    prepare(Pictures(data_dir=str(tmp_path)), {"train": pictures(), "test": pictures()[:2]})
+    prepare(Pictures(data_dir=str(tmp_path)), {"train": pictures(), "test": pictures()[:3]})
     with pytest.raises(DataError, match="^--dataset=pictures: .* pass --image_size to resize them"):
         data.load("pictures", data_dir=str(tmp_path))
     dataset = data.load("pictures", data_dir=str(tmp_path), image_size=9, validation_fraction=0.5)

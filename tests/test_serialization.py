@@ -127,12 +127,12 @@ def test_everything_registered_is_in_the_table() -> None:
     assert set(NETWORKS) <= registered
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_configuration_holds_every_argument(case: Case) -> None:
+def test_configuration_holds_every_argument(reference: Reference) -> None:
     # Otherwise a file would lose it, and two configurations without it would still be equal.
-    arguments = set(inspect.signature(case.kind.__init__).parameters) - {"self", "kwargs"}
-    parts = case.build()._flatten_layers()
-    (config, *_) = (part.get_config() for part in parts if isinstance(part, case.kind))
+    kind = reference.case.kind
+    arguments = set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
+    parts = reference.model._flatten_layers()
+    (config, *_) = (part.get_config() for part in parts if isinstance(part, kind))
     assert arguments <= set(config)
 
 
@@ -184,11 +184,10 @@ def test_saved_model_keeps_weights_and_live_noise(reference: Reference, tmp_path
     check_served(reference, serve_saved_model(reference.model, tmp_path))
 
 
-# Tracing is dear in the two large networks, which the test above has served once.
+# Tracing is dear in the two large networks, which the test above has served already.
 LARGE = (MODELS["resnext29"], MODELS["vgg16"])
 EXPORTED = [
-    pytest.param(case, id=name, marks=[pytest.mark.slow] if case.kind in LARGE else [])
-    for case, name in zip(CASES, IDS)
+    pytest.param(case, id=name) for case, name in zip(CASES, IDS) if case.kind not in LARGE
 ]
 
 
