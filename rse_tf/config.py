@@ -33,7 +33,6 @@ def _flag(group: str, default: Any, help_: str, choices: Sequence[str] | None = 
 
 _DATA, _NETWORK, _DEFENSE, _TRAINING = "Data", "Network", "Defense", "Training"
 _ATTACK, _SCORING, _RUN = "Attack", "Scoring", "Run"
-_SEARCH_ONLY = ("binary_search_steps", "initial_const")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +107,11 @@ class Config:
         for field in dataclasses.fields(self):
             self._check_choice(field)
         self._check_attack_flags()
-        own_size = self.dataset in DATASETS or self.dataset.endswith(".npz")
-        if self.image_size is not None and own_size:
-            raise ConfigError(f"--image_size does not apply to --dataset={self.dataset}")
-        if self.activation != "brelu":
-            try:
-                keras.activations.get(self.activation)
-            except ValueError:
-                raise self._error("activation", "brelu or the name of a Keras activation") from None
+        if self.dataset in DATASETS or self.dataset.endswith(".npz"):
+            for name in ("image_size", "data_dir"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"--{name} does not apply to --dataset={self.dataset}")
+        self._check_activation()
         self._fill_in()
         self._check_numbers()
 
@@ -144,8 +140,9 @@ class Config:
 
     def _check_choice(self, field: dataclasses.Field[Any]) -> None:
         choices, value = field.metadata["choices"], getattr(self, field.name)
-        values = value if isinstance(value, tuple) else (value,)
-        for item in values:
+        if _type(field).startswith("tuple") and not isinstance(value, (tuple, type(None))):
+            raise self._error(field.name, "a tuple")
+        for item in value if isinstance(value, tuple) else (value,):
             if choices and item is not None and item not in choices:
                 raise self._error(field.name, f"one of {', '.join(choices)}")
         if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
@@ -160,12 +157,18 @@ class Config:
                     f"--{name} does not apply to --attack={self.attack}, which has "
                     + ", ".join(f"--{flag}" for flag in own)
                 )
-        # The flags of the two ways to run C&W; iterate is "best" by nature in a search.
-        misplaced = ("const", "iterate") if self.binary_search else _SEARCH_ONLY
-        for name in misplaced:
+        # iterate is "best" by nature in a search.
+        verb = "does not go with" if self.binary_search else "needs"
+        search_only = ("binary_search_steps", "initial_const")
+        for name in ("const", "iterate") if self.binary_search else search_only:
             if getattr(self, name) is not None:
-                verb = "does not go with" if self.binary_search else "needs"
                 raise ConfigError(f"--{name} {verb} --binary_search")
+
+    def _check_activation(self) -> None:
+        try:
+            self.activation == "brelu" or keras.activations.get(self.activation)
+        except ValueError:
+            raise self._error("activation", "brelu or the name of a Keras activation") from None
 
     def _fill_in(self) -> None:
         defaults = run_defaults(self.dataset, self.model, self.attack, self.binary_search)
@@ -177,9 +180,8 @@ class Config:
             object.__setattr__(self, "models_dir", str(beside))
 
     def _check_numbers(self) -> None:
-        positive = ("image_size", "epochs", "batch_size", "attack_steps", "attack_draws",
-                    "num_images", "attack_batch_size", "num_draws", "eval_seeds",
-                    "binary_search_steps")  # fmt: skip
+        positive = ("image_size", "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
+                    "attack_batch_size", "num_draws", "eval_seeds", "binary_search_steps")
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise self._error(name, "at least 1")
@@ -187,14 +189,17 @@ class Config:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise self._error(name, "greater than 0")
-        for name in ("init_noise", "inner_noise", "weight_decay", "confidence", "const", "epsilon",
-                     "seed"):  # fmt: skip
+        for name in ("init_noise", "inner_noise", "weight_decay", "confidence", "const", "epsilon"):
             value = getattr(self, name)
             for item in value if isinstance(value, tuple) else (value,):
                 if item is not None and not (math.isfinite(item) and item >= 0):
                     raise self._error(name, "0 or greater")
         if self.attack.startswith("cleverhans") and 0 in (self.epsilon or ()):
             raise self._error("epsilon", f"greater than 0 for --attack={self.attack}")
+        if self.attack == "cleverhans_pgd" and (self.step_size or 0) > min(self.epsilon or ()):
+            raise self._error("step_size", "at most --epsilon for --attack=cleverhans_pgd")
+        if not 0 <= self.seed < 2**32:
+            raise self._error("seed", "from 0 to 2**32 - 1")
         if not 0 < self.validation_fraction < 1:
             raise self._error("validation_fraction", "between 0 and 1")
 
@@ -242,8 +247,7 @@ def help_text(description: str) -> str:
         text = field.metadata["help"] + (f": {', '.join(choices)}" if choices else "")
         lines += textwrap.wrap(
             f"{f'--{field.name}={default}':<32}{text}",
-            width=100, initial_indent="  ", subsequent_indent=" " * 34,
-        )  # fmt: skip
+            width=100, initial_indent="  ", subsequent_indent=" " * 34)  # fmt: skip
     return "\n".join(lines)
 
 
@@ -253,7 +257,7 @@ def launch(run: Callable[[Config], object], description: str) -> None:
         run(parse(sys.argv, description))
     except ConfigError as error:
         sys.exit(_fail(error, 2))
-    except (DataError, training.NotTrainedError, training.TrainingDivergedError) as error:
+    except (DataError, training.TrainingError) as error:
         sys.exit(_fail(error, 1))
 
 
@@ -266,14 +270,9 @@ def _define_flags() -> flags.FlagValues:
     # Flags of our own, not absl's global ones, which other libraries fill as well.
     values = flags.FlagValues()
     for field in dataclasses.fields(Config):
-        define = {
-            "bool": flags.DEFINE_bool,
-            "int": flags.DEFINE_integer,
-            "float": flags.DEFINE_float,
-            "str": flags.DEFINE_string,
-            "tuple[str, ...]": flags.DEFINE_list,
-            "tuple[float, ...]": flags.DEFINE_list,
-        }[_type(field)]
+        kinds = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer,
+                 "float": flags.DEFINE_float, "str": flags.DEFINE_string}  # fmt: skip
+        define = kinds.get(_type(field), flags.DEFINE_list)
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         define(field.name, default, field.metadata["help"], flag_values=values)
     return values

@@ -94,7 +94,7 @@ def run_defaults(
     model = model or of_dataset.model
     defaults |= _NETWORK_NOISE.get((dataset, model), {})
     defaults |= attack_defaults(attack, of_dataset, binary_search)
-    defaults["workdir"] = f"runs/{pathlib.PurePath(dataset).stem}-{model}"
+    defaults["workdir"] = f"runs/{pathlib.PurePath(dataset).stem}-{model}-{attack}"
     return defaults
 
 

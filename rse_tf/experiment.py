@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import pathlib
 import platform
@@ -12,7 +11,9 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+import rse_tf
 from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.config import Config, ConfigError
@@ -26,6 +27,8 @@ from rse_tf.serving import export_classifier
 from rse_tf.training import Trainer, TrainingSettings, use_gpus_politely
 
 _GALLERY_IMAGES = 6
+# Part of every attack's folder: raise it when the same settings no longer give the same images.
+_FORMAT = 1
 
 
 def run(config: Config, may_train: bool = True) -> list[Row]:
@@ -42,11 +45,13 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     Returns:
         One row for each defense and attack setting.
     """
-    dataset = start(config)
+    dataset = load_data(config)
+    flags = "\n".join(config.as_flags()) + "\n"
+    atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
+    models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
     rows: list[Row] = []
     galleries: list[Gallery] = []
-    for defense in config.defense:
-        model = train_defense(config, defense, dataset, may_train)
+    for defense, model in models.items():
         new_rows, gallery = evaluate_defense(config, defense, model, dataset)
         rows += new_rows
         galleries.append(gallery)
@@ -56,7 +61,7 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
 
 def train(config: Config) -> None:
     """Trains every defense of a run and says where the networks are."""
-    dataset = start(config)
+    dataset = load_data(config)
     for defense in config.defense:
         train_defense(config, defense, dataset)
     print(f"trained networks: {config.models_dir}")
@@ -80,18 +85,18 @@ def export(config: Config) -> None:
     """
     if len(config.defense) != 1 or config.export_dir is None:
         raise ConfigError("rse_tf.export needs --export_dir=DIR and one --defense")
-    dataset = start(config)
+    if pathlib.Path(config.export_dir).exists():
+        raise ConfigError(f"--export_dir must be a new folder. Received: {config.export_dir}")
+    dataset = load_data(config)
     model = train_defense(config, config.defense[0], dataset, may_train=False)
     classifier = Scorer(model, config.num_draws).classifier
     export_classifier(classifier, dataset.image_shape, config.export_dir)
     print(f"SavedModel: {config.export_dir}")
 
 
-def start(config: Config) -> data.Dataset:
-    """Records the flags in the workdir and loads the data."""
+def load_data(config: Config) -> data.Dataset:
+    """Loads the data of a run: its first use of TensorFlow's devices."""
     use_gpus_politely()
-    flags = "\n".join(config.as_flags()) + "\n"
-    atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
     return data.load(
         config.dataset,
         config.data_dir,
@@ -148,10 +153,13 @@ def evaluate_defense(
     """Scores a classifier on clean images and under every setting of the attack."""
     test = dataset.test[: config.num_images]
     scorer = Scorer(model, config.num_draws, config.eval_seeds)
-    right_clean = scorer.right(test.images, test.labels, config.seed, 0)
+    if len(test) < int(config.num_images or 0):
+        print(f"{config.dataset} has {len(test)} test images; all of them are attacked")
+    label = f"{defense}: scoring"
+    right_clean = scorer.right(test.images, test.labels, config.seed, 0, label=label)
     facts: dict[str, Any] = {
         "dataset": config.dataset,
-        "model": config.model,
+        "model": _model_name(config),
         "defense": defense,
         "noise": _noise(config, model),
         "num_images": len(test),
@@ -161,8 +169,8 @@ def evaluate_defense(
     unharmed = score(test.images, test.images, right_clean, right_clean)
     rows = [Row(attack="none", parameters={}, seconds=0.0, **facts, **dataclasses.asdict(unharmed))]
 
-    averaged = config.attack_draws > 1 and scorer.is_random
-    attacked = SelfEnsemble(model, config.attack_draws) if averaged else model
+    draws = config.attack_draws if scorer.is_random else 1
+    attacked = SelfEnsemble(model, draws) if draws > 1 else model
     points = config.attack_points()
     attack = ATTACKS[config.attack](attacked, batch_size=config.attack_batch_size, **points[0])
     targets = None
@@ -171,18 +179,19 @@ def evaluate_defense(
         targets = (test.labels + shift) % dataset.num_classes
     for point in points:
         label = f"{defense}: {config.attack} {_strength(point)}"
-        parameters = {**point, "targeted": config.targeted, "attack_draws": config.attack_draws}
+        parameters = {**point, "targeted": config.targeted, "attack_draws": draws}
         result, seconds = attack_in_batches(
             dataclasses.replace(attack, **point),
             model,
-            test.images,
-            test.labels,
-            targets,
-            _attack_folder(config, model, parameters),
-            config.seed,
-            label,
+            images=test.images,
+            labels=test.labels,
+            targets=targets,
+            directory=_attack_folder(config, model, parameters),
+            seed=config.seed,
+            description=label,
         )
-        right = scorer.right(result.adversarial, test.labels, config.seed, 1)
+        scoring = f"{label}: scoring"
+        right = scorer.right(result.adversarial, test.labels, config.seed, 1, label=scoring)
         marks = dataclasses.asdict(score(test.images, result.adversarial, right_clean, right))
         row = Row(attack=config.attack, parameters=parameters, seconds=seconds, **facts, **marks)
         print(f"{label}  accuracy {row.accuracy:.1%}  RMS L2 {row.rms_l2:.3f}", flush=True)
@@ -202,9 +211,19 @@ def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers of a run depend on."""
-    packages = ("rse_tf", "tensorflow", "keras", "numpy", "tensorflow-datasets", "cleverhans")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **found}
+    return {
+        "python": platform.python_version(),
+        "rse_tf": rse_tf.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _model_name(config: Config) -> str:
+    # Another activation is another network, and none of the papers' own.
+    plain = config.activation == "relu"
+    return str(config.model) if plain else f"{config.model}+{config.activation}"
 
 
 def _noise(config: Config, model: keras.Model) -> dict[str, Any]:
@@ -227,7 +246,7 @@ def _attack_folder(
         digest.update(np.ascontiguousarray(weights).data)
     # But for the model's name, which Keras numbers by what else the process has built.
     settings = {name: value for name, value in model.get_config().items() if name != "name"}
-    facts = [config.attack, parameters, config.seed, settings]
+    facts = [_FORMAT, config.attack, parameters, config.seed, settings]
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return pathlib.Path(str(config.workdir)) / "attacks" / digest.hexdigest()[:16]
 

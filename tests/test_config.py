@@ -236,7 +236,7 @@ def test_what_is_given_beats_every_default(dataset: str) -> None:
 @pytest.mark.parametrize(
     ("given", "workdir", "models_dir"),
     [
-        ({}, "runs/mnist_5k-mnist_cnn", "runs/models"),
+        ({}, "runs/mnist_5k-mnist_cnn-carlini_wagner", "runs/models"),
         ({"dataset": "cifar10", "model": "resnext29"}, "runs/cifar10-resnext29", "runs/models"),
         ({"dataset": "some/where/my.npz"}, "runs/my-cifar_cnn", "runs/models"),
         ({"workdir": "a/b"}, "a/b", "a/models"),

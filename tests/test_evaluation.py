@@ -128,8 +128,10 @@ def test_an_attack_goes_on_after_its_last_finished_batch(
 
     def run(folder: str, number: int = 10) -> AttackResult:
         attack = counting(model, epsilon=0.1, step_size=0.05, steps=3, batch_size=4)
-        arguments = (images[:number], labels[:number], None, tmp_path / folder, 0, "test")
-        return attack_in_batches(attack, model, *arguments)[0]
+        return attack_in_batches(
+            attack, model, images=images[:number], labels=labels[:number], targets=None,
+            directory=tmp_path / folder, seed=0, description="test",
+        )[0]  # fmt: skip
 
     whole = run("whole")
     assert counting.calls == [4, 4, 2]

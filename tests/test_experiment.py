@@ -102,7 +102,7 @@ def test_a_run_killed_in_its_attack_ends_like_an_undisturbed_one(
 def test_the_halves_of_rse_are_noisy_where_they_say(finished: pathlib.Path) -> None:
     settings = dict(FLAGS, workdir=str(finished))
     config = Config(**settings)  # type: ignore[arg-type]
-    dataset = experiment.start(config)
+    dataset = experiment.load_data(config)
     active = {
         defense: {layer.active for layer in noise_layers(model) if layer.stddev}
         for defense in ("none", "rse", "rse_train_noise_only", "rse_test_noise_only")
@@ -165,7 +165,7 @@ def test_an_export_serves_without_rse_tf_and_with_its_noise_alive(
     export = command("export", tmp_path, "--defense=rse", models, f"--export_dir={tmp_path / 'x'}")
     subprocess.run(export, check=True)
     config = Config(**dict(FLAGS, workdir=str(finished)))  # type: ignore[arg-type]
-    dataset = experiment.start(config)
+    dataset = experiment.load_data(config)
     images = dataset.test.images[:200]
     np.save(tmp_path / "images.npy", images)
     served = []

@@ -23,6 +23,7 @@ from rse_tf.training import (
     NotTrainedError,
     Trainer,
     TrainingDivergedError,
+    TrainingError,
     TrainingSettings,
     make_strategy,
 )
@@ -185,7 +186,7 @@ def test_a_diverging_loss_stops_the_training(tmp_path: pathlib.Path) -> None:
 
 def test_a_batch_that_replicas_cannot_share_is_an_error(tmp_path: pathlib.Path) -> None:
     settings = TrainingSettings(epochs=1, batch_size=65)
-    with pytest.raises(ValueError, match="divisible"):
+    with pytest.raises(TrainingError, match="divisible"):
         Loop(linear_network, SMALL, settings, make_strategy("mirrored"), tmp_path, "x")
 
 

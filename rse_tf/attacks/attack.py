@@ -42,7 +42,7 @@ class Attack(abc.ABC):
             `[batch, classes]`. A `keras.Model` is called in inference mode.
         bounds: smallest and largest pixel value. Default (0, 1).
         batch_size: images are attacked this many at a time. It bounds memory; it does not
-            change any result.
+            change any result but for the noise that a randomised model draws.
 
     Hyperparameters in `scalars` are tensors of the compiled graph, so that
     `dataclasses.replace(attack, ...)` sweeps over them without tracing again.
@@ -59,8 +59,10 @@ class Attack(abc.ABC):
     def __post_init__(self) -> None:
         if not callable(self.model):
             raise self._error("model", "a callable from images to logits", self.model)
-        if len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
-            raise self._error("bounds", "two numbers (low, high) with low < high", self.bounds)
+        bounds = np.asarray(self.bounds, dtype=float)
+        if bounds.shape != (2,) or not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
+            raise self._error("bounds", "two finite numbers, the lower one first", self.bounds)
+        object.__setattr__(self, "bounds", (float(bounds[0]), float(bounds[1])))
         self._check_integer("batch_size", 1)
 
     def __call__(self, images: Any, labels: Any, targets: Any = None) -> AttackResult:
@@ -87,7 +89,10 @@ class Attack(abc.ABC):
         for start in range(0, len(images), self.batch_size):
             part = slice(start, start + self.batch_size)
             results.append([out.numpy() for out in run(images[part], classes[part], scalars)])
-        return AttackResult(*(np.concatenate(parts) for parts in zip(*results)))
+        result = AttackResult(*(np.concatenate(parts) for parts in zip(*results)))
+        if not np.isfinite(result.distortion).all():
+            raise self._error("model", "returning finite logits and gradients", "NaN or infinite")
+        return result
 
     @abc.abstractmethod
     def _perturb(
@@ -148,7 +153,12 @@ class Attack(abc.ABC):
         with tf.GradientTape() as tape:
             tape.watch(images)
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, self._logits(images))
-        return tape.gradient(loss, images)
+        return self._checked_gradient(tape.gradient(loss, images))
+
+    def _checked_gradient(self, gradient: tf.Tensor | None) -> tf.Tensor:
+        if gradient is None:
+            raise self._error("model", "differentiable in TensorFlow", "logits without a gradient")
+        return gradient
 
     # Checks of the arguments.
 
@@ -159,15 +169,19 @@ class Attack(abc.ABC):
 
     def _check_integer(self, name: str, smallest: int) -> None:
         value = getattr(self, name)
-        if isinstance(value, bool) or int(value) != value or value < smallest:
+        whole = isinstance(value, (int, float, np.number)) and float(value).is_integer()
+        if not whole or isinstance(value, bool) or value < smallest:
             raise self._error(name, f"an integer of at least {smallest}", value)
+        object.__setattr__(self, name, int(value))
 
     def _check_number(self, name: str, *, positive: bool = False) -> None:
-        value = float(getattr(self, name))
-        if not np.isfinite(value) or value < 0 or (positive and value == 0):
+        value = getattr(self, name)
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        largest = float(np.finfo(np.float32).max)
+        if not number or not 0 <= value <= largest or (positive and value == 0):
             raise self._error(name, "a finite number " + (">" if positive else ">=") + " 0", value)
         # One dtype, so that 1 and 1.0 use the same trace.
-        object.__setattr__(self, name, value)
+        object.__setattr__(self, name, float(value))
 
     def _check_images(self, images: Any) -> np.ndarray:
         images = np.asarray(images)
@@ -187,7 +201,7 @@ class Attack(abc.ABC):
     def _check_classes(self, name: str, classes: Any, batch: int, num_classes: int) -> np.ndarray:
         classes = np.asarray(classes)
         expected = f"integer [{batch}] or one-hot [{batch}, {num_classes}]"
-        if classes.shape == (batch, num_classes) and not (batch == num_classes == 1):
+        if classes.shape == (batch, num_classes):
             if not (np.isin(classes, (0, 1)).all() and (classes.sum(axis=1) == 1).all()):
                 raise self._error(name, expected, "rows that are not one-hot")
             classes = classes.argmax(axis=1)

@@ -44,8 +44,8 @@ class CarliniWagnerL2(Attack):
         model: callable from images to logits.
         const: the fixed c, or `None` for the binary search.
         iterate: with a fixed c, what is returned: `"last"`, the last iterate whether adversarial
-            or not (Liu et al.), or `"best"`, the closest adversarial one. The binary search
-            returns the closest one. An image without any stays as it was.
+            or not (Liu et al.), or `"best"`, the closest adversarial one met before a step. The
+            binary search returns the closest one. An image without any stays as it was.
         steps: gradient steps per descent. Default 300 (Liu et al.); the reference uses 10,000.
         learning_rate: Adam's. Default 1e-3 (Liu et al.); the reference uses 1e-2.
         confidence: the margin by which an adversarial image has to win, in logits. Default 0.
@@ -196,7 +196,7 @@ class CarliniWagnerL2(Attack):
             l2 = squared_l2(x - center)
             advantage = _advantage(self._logits(x), classes, targeted)
             loss = l2 + const * tf.nn.relu(confidence - advantage)
-        gradient = tape.gradient(loss, d.modifier)
+        gradient = self._checked_gradient(tape.gradient(loss, d.modifier))
 
         closer = (advantage > 0) & (advantage >= confidence) & (l2 < d.best_l2)
         mean = _BETA_1 * d.mean + (1 - _BETA_1) * gradient

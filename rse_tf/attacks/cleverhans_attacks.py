@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
-from cleverhans.tf2.attacks.momentum_iterative_method import momentum_iterative_method
-from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
 from rse_tf.attacks.attack import Attack
 
@@ -56,15 +53,22 @@ class _CleverHans(Attack):
 
 @dataclasses.dataclass(frozen=True)
 class CleverHansFGM(_CleverHans):
-    __doc__ = _CleverHans.__doc__
+    """The fast gradient method of CleverHans: the same as `FGSM`.
+
+    Args:
+        model: callable from images to logits.
+        epsilon: L-infinity distance, in pixel units, greater than zero.
+    """
 
     def _cleverhans(self, images: tf.Tensor, common: dict[str, Any]) -> tuple[tf.Tensor, int]:
+        from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
+
         return fast_gradient_method(self._logits, images, self.epsilon, **common), 1
 
 
 @dataclasses.dataclass(frozen=True)
 class _CleverHansIterative(_CleverHans):
-    __doc__ = _CleverHans.__doc__
+    """The steps that CleverHans' iterative attacks share."""
 
     step_size: float
     steps: int = 8
@@ -82,11 +86,18 @@ class CleverHansPGD(_CleverHansIterative):
     Args:
         model: callable from images to logits.
         epsilon: L-infinity distance, in pixel units, greater than zero.
-        step_size: length of a step.
+        step_size: length of a step, at most epsilon.
         steps: number of steps.
     """
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step_size > self.epsilon:
+            raise self._error("step_size", f"at most epsilon, {self.epsilon}", self.step_size)
+
     def _cleverhans(self, images: tf.Tensor, common: dict[str, Any]) -> tuple[tf.Tensor, int]:
+        from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
+
         adversarial = projected_gradient_descent(
             self._logits,
             images,
@@ -111,6 +122,8 @@ class CleverHansMIM(_CleverHansIterative):
     """
 
     def _cleverhans(self, images: tf.Tensor, common: dict[str, Any]) -> tuple[tf.Tensor, int]:
+        from cleverhans.tf2.attacks.momentum_iterative_method import momentum_iterative_method
+
         adversarial = momentum_iterative_method(
             self._logits, images, self.epsilon, self.step_size, self.steps, **common
         )

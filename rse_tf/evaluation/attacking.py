@@ -15,10 +15,14 @@ from rse_tf.files import atomic_path
 from rse_tf.layers import seed_noise
 from rse_tf.progress import progress_bar
 
+# Keeps the noise that an attack meets apart from that of trainings and of the scoring.
+_ATTACK_NOISE = 0xA77AC
+
 
 def attack_in_batches(
     attack: Attack,
     model: keras.Model,
+    *,
     images: np.ndarray,
     labels: np.ndarray,
     targets: np.ndarray | None,
@@ -53,7 +57,7 @@ def attack_in_batches(
         # Named after its content too: a run on more images takes over what a smaller one did.
         file = directory / f"batch_{number:04d}_{_checksum(batch)}.npz"
         if not file.exists():
-            seed_noise(model, seed, number)
+            seed_noise(model, _ATTACK_NOISE, seed, number)
             begin = time.perf_counter()
             result = attack(*batch)
             took = time.perf_counter() - begin

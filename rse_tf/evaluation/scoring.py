@@ -11,10 +11,17 @@ import tensorflow as tf
 
 from rse_tf.layers import noise_layers, seed_noise
 from rse_tf.models import SelfEnsemble
+from rse_tf.progress import progress_bar
+
+# Keeps the noise of the scoring apart from that of trainings and attacks.
+_SCORING_NOISE = 0x5C0DE
 
 
 class Scorer:
     """Predicts as the defense does: the mean of `num_draws` passes where there is noise.
+
+    Noise is what `NoiseLayer`s add; a model that is random in another way is taken for a
+    deterministic one.
 
     Args:
         model: a classifier, from images to logits.
@@ -42,19 +49,27 @@ class Scorer:
 
     def predictions(self, images: np.ndarray, *seed: int) -> np.ndarray:
         """Predicted classes `[number]` of images `[number, height, width, channels]`."""
+        if not len(images):
+            return np.zeros([0], np.int64)
         if self._predict is None:
             self._predict = tf.function(
                 lambda x: tf.argmax(self.classifier(x), axis=-1),
                 input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.float32)],
             )
-        seed_noise(self.model, *seed)
+        seed_noise(self.model, _SCORING_NOISE, *seed)
         starts = range(0, len(images), self._batch_size)
         parts = [self._predict(tf.constant(images[i : i + self._batch_size])) for i in starts]
         return np.concatenate([part.numpy() for part in parts])
 
-    def right(self, images: np.ndarray, labels: np.ndarray, *seed: int) -> np.ndarray:
-        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`."""
-        return np.stack([self.predictions(images, *seed, s) == labels for s in self.seeds])
+    def right(
+        self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str = "scoring"
+    ) -> np.ndarray:
+        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`.
+
+        `label` is what the progress bar says.
+        """
+        rounds = progress_bar(self.seeds, len(self.seeds), label)
+        return np.stack([self.predictions(images, *seed, s) == labels for s in rounds])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,10 @@ import tensorflow as tf
 from rse_tf.layers.noise import NoiseLayer
 
 
+# Keeps the streams of FrozenNoise apart from those of seed_noise.
+_FROZEN = 0xF705E
+
+
 def noise_layers(model: keras.layers.Layer) -> list[NoiseLayer]:
     """Lists the noise layers of a model, nested ones included, in a fixed order."""
     return [layer for layer in _flatten(model) if isinstance(layer, NoiseLayer)]
@@ -92,7 +96,7 @@ class FrozenNoise:
                 "without any"
             )
         self.model = model
-        self._state = np.stack([_first_state(seed, index) for index in range(len(layers))])
+        self._state = np.stack([_first_state(_FROZEN, seed, i) for i in range(len(layers))])
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the model's output for `images` `[batch, ...]` under the frozen draw."""

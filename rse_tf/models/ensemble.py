@@ -73,11 +73,10 @@ class SelfEnsemble(keras.Model):
         return log_sum - math.log(self.num_draws)
 
     def _num_classes(self, images: tf.Tensor) -> int:
-        shape = self.model.compute_output_shape(tuple(images.shape))
-        return int(shape[-1])
+        return int(_output_shape(self.model, images.shape)[-1])
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return self.model.compute_output_shape(input_shape)
+        return _output_shape(self.model, input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -132,7 +131,7 @@ class AveragedEnsemble(keras.Model):
         return tf.reduce_logsumexp(log_probs, axis=0) - math.log(len(self.members))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return self.members[0].compute_output_shape(input_shape)
+        return _output_shape(self.members[0], input_shape)
 
     def get_config(self) -> dict[str, Any]:
         members = [keras.saving.serialize_keras_object(member) for member in self.members]
@@ -145,6 +144,12 @@ class AveragedEnsemble(keras.Model):
             for member in config["members"]
         ]
         return cls(**{**config, "members": members})
+
+
+def _output_shape(model: keras.Model, input_shape: Any) -> tuple:
+    # Subclassed models know no compute_output_shape; Keras can trace all of them.
+    images = keras.KerasTensor(tuple(input_shape), "float32")
+    return tuple(model.compute_output_spec(images).shape)
 
 
 def log_probabilities(model: keras.Model, images: tf.Tensor) -> tf.Tensor:

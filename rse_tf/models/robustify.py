@@ -119,7 +119,11 @@ class _Cloner:
 
     def _call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if _is_convolution(layer):
-            args = (self._noise_before(layer)(args[0]), *args[1:])
+            noise = self._noise_before(layer)
+            if args:
+                args = (noise(args[0]), *args[1:])
+            else:
+                kwargs["inputs"] = noise(kwargs["inputs"])
         return layer(*args, **kwargs)
 
     def _noise_before(self, convolution: keras.layers.Layer) -> NoiseLayer:

@@ -47,7 +47,7 @@ class Row:
         num_images: images attacked.
         num_draws: noisy passes averaged for one prediction.
         eval_seeds: number of evaluation seeds.
-        seconds: wall-clock time of attack and scoring.
+        seconds: wall-clock time of the attack; the first of several includes its compilation.
 
     Raises:
         ValueError: if a number that must be there is missing or not finite, a share is

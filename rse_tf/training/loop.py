@@ -22,7 +22,11 @@ from rse_tf.training.settings import TrainingSettings
 _EVALUATION_BATCH = 256
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingError(RuntimeError):
+    """A training cannot be done, or was not."""
+
+
+class TrainingDivergedError(TrainingError):
     """The loss became NaN or infinite."""
 
 
@@ -42,7 +46,7 @@ class Loop:
         label: what the progress lines call this training.
 
     Raises:
-        ValueError: if the batch size is not divisible by the number of replicas.
+        TrainingError: if the batch size is not divisible by the number of replicas.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Loop:
             dataset.train, settings.batch_size, settings.augmentation, settings.seed
         )
         if self._batches.batch_size % strategy.num_replicas_in_sync:
-            raise ValueError(
+            raise TrainingError(
                 "batch_size must be divisible by the number of replicas "
                 f"({strategy.num_replicas_in_sync}). Received: {self._batches.batch_size}"
             )

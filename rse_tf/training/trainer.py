@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import keras
@@ -14,14 +15,14 @@ from rse_tf.data import Dataset
 from rse_tf.files import atomic_path, atomic_write_text
 from rse_tf.models import NetworkSpec
 from rse_tf.training.devices import make_strategy
-from rse_tf.training.loop import Loop
+from rse_tf.training.loop import Loop, TrainingError
 from rse_tf.training.settings import TrainingSettings
 
 # Part of every key: raise it when the same settings no longer give the same model.
 _FORMAT = 1
 
 
-class NotTrainedError(RuntimeError):
+class NotTrainedError(TrainingError):
     """A network is needed that has not been trained to its end."""
 
 
@@ -34,7 +35,8 @@ class Trainer:
         settings: how to train.
         models_dir: every trained model has a folder of its own here, named after what it
             follows from: network, noise, data and settings.
-        strategy: name of the distribution strategy.
+        strategy: name of the distribution strategy. It is not part of the folder's name: how
+            the work is spread over devices changes which noise is drawn, not its law.
         may_train: whether `fit` trains what is not there yet.
     """
 
@@ -90,6 +92,7 @@ class Trainer:
         model.load_weights(loop.best_weights)
         with atomic_path(finished) as unfinished:
             model.save(unfinished)
+        shutil.rmtree(directory / "checkpoint")  # of use only to go on
 
     def _facts(self, spec: NetworkSpec) -> dict[str, Any]:
         """Everything the trained weights follow from."""
