@@ -180,8 +180,9 @@ class Config:
             object.__setattr__(self, "models_dir", str(beside))
 
     def _check_numbers(self) -> None:
-        positive = ("image_size", "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
-                    "attack_batch_size", "num_draws", "eval_seeds", "binary_search_steps")
+        positive = ("image_size", "epochs", "batch_size", "attack_steps", "attack_draws",
+                    "num_images", "attack_batch_size", "num_draws", "eval_seeds",
+                    "binary_search_steps")  # fmt: skip
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise self._error(name, "at least 1")

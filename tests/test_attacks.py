@@ -239,6 +239,28 @@ def test_log_probabilities_are_welcome() -> None:
     np.testing.assert_allclose(result.adversarial, expected.adversarial, atol=1e-6)
 
 
+def test_a_nan_that_comes_later_is_no_result() -> None:
+    def sometimes(x: tf.Tensor) -> tf.Tensor:
+        first = tf.reshape(tf.range(tf.shape(x)[0]) == 9, [-1, 1])
+        return tf.where(first, np.nan, MODEL3(x))
+
+    attack = dataclasses.replace(EXAMPLES["carlini_wagner"], model=sometimes, _graphs={})
+    with pytest.raises(ValueError, match="finite logits"):
+        attack(IMAGES, LABELS3)
+
+
+def test_a_model_without_a_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match="differentiable"):
+        FGSM(lambda x: tf.stop_gradient(MODEL3(x)), epsilon=0.1)(IMAGES, LABELS3)
+
+
+def test_whole_numbers_of_any_kind_are_whole_numbers() -> None:
+    expected = BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5)(IMAGES, LABELS3)
+    for steps in (5.0, np.int64(5)):
+        attack = BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=steps, bounds=[0, 1])  # type: ignore
+        np.testing.assert_array_equal(attack(IMAGES, LABELS3).adversarial, expected.adversarial)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -64,7 +64,8 @@ MISTAKES = [
     ("--attack=bim --step_size=0", "--step_size must be greater than 0"),
     *[(f"--{name}={value}", f"--{name} must be 0 or greater. Received: {value}") for name in (
         "init_noise", "inner_noise", "weight_decay", "confidence") for value in ("-0.5", "nan")],
-    ("--seed=-1", "--seed must be 0 or greater"),
+    ("--seed=-1", "--seed must be from 0 to 2"),
+    ("--seed=4294967296", "--seed must be from 0 to 2"),
     ("--const=0.1,-1", "--const must be 0 or greater. Received: (0.1, -1.0)"),
     ("--const=inf", "--const must be 0 or greater"),
     ("--attack=fgsm --epsilon=-0.1", "--epsilon must be 0 or greater"),
@@ -159,7 +160,7 @@ CONFIGS = {
     "mim": Config(attack="cleverhans_mim", dataset="emnist/letters"),
     "fgm": Config(attack="cleverhans_fgm", dataset="path/to/my.npz", export_dir="out"),
     "const": Config(const=(0.0, 1e-7, 30.0), iterate="best", confidence=2.5, attack_draws=10),
-    "search": Config(binary_search=True, initial_const=1 / 3, dataset="stl10", seed=2**40),
+    "search": Config(binary_search=True, initial_const=1 / 3, dataset="stl10", seed=2**32 - 1),
     "training": Config(weight_decay=0.0, learning_rate=1 / 30, dtype_policy="mixed_bfloat16"),
     "network": Config(model="cifar_cnn", init_noise=0.0, init_noise_at="second_conv"),
 }
@@ -237,8 +238,8 @@ def test_what_is_given_beats_every_default(dataset: str) -> None:
     ("given", "workdir", "models_dir"),
     [
         ({}, "runs/mnist_5k-mnist_cnn-carlini_wagner", "runs/models"),
-        ({"dataset": "cifar10", "model": "resnext29"}, "runs/cifar10-resnext29", "runs/models"),
-        ({"dataset": "some/where/my.npz"}, "runs/my-cifar_cnn", "runs/models"),
+        ({"dataset": "cifar10", "attack": "bim"}, "runs/cifar10-vgg16-bim", "runs/models"),
+        ({"dataset": "some/where/my.npz"}, "runs/my-cifar_cnn-carlini_wagner", "runs/models"),
         ({"workdir": "a/b"}, "a/b", "a/models"),
         ({"workdir": "a/b", "models_dir": "m"}, "a/b", "m"),
     ],

@@ -227,3 +227,24 @@ def test_averaged_ensemble_refuses_what_is_no_list_of_models(members: list) -> N
 def test_self_ensemble_refuses_a_bad_count(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .*Received: {name}="):
         rse_tf.SelfEnsemble(noisy_model(), **{name: value})
+
+
+class Subclassed(keras.Model):
+    """A model that Keras knows nothing of but its call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise, self.dense = NoiseLayer(0.5), keras.layers.Dense(CLASSES)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.dense(self.noise(inputs))
+
+
+def test_ensembles_take_subclassed_models() -> None:
+    model, inputs = Subclassed(), np.ones((5, FEATURES), np.float32)
+    state = noise_state(model)
+    first = tf.nn.log_softmax(model(inputs))
+    for ensemble in (rse_tf.SelfEnsemble(model, 1), rse_tf.AveragedEnsemble([model])):
+        set_noise_state(model, state)
+        np.testing.assert_allclose(ensemble(inputs), first, atol=1e-6)
+        assert ensemble.compute_output_shape((None, FEATURES)) == (None, CLASSES)

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from rse_tf.attacks import BIM, AttackResult
-from rse_tf.evaluation import Scorer, attack_in_batches, score
-from rse_tf.layers import NoiseLayer, seed_noise
+from rse_tf.evaluation import Scorer, attack_in_batches, attacking, score, scoring
+from rse_tf.layers import FrozenNoise, NoiseLayer, noise_state, seed_noise
 
 
 def noisy_coin(stddev: float, active: str = "always") -> keras.Model:
@@ -90,6 +90,38 @@ def test_a_model_that_is_silent_at_inference_is_scored_once(model: keras.Model) 
     scorer = Scorer(model, num_draws=50, eval_seeds=3)
     assert not scorer.is_random and scorer.num_draws == 1 and len(scorer.seeds) == 1
     assert scorer.classifier is model
+
+
+def test_trainings_attacks_and_scorings_meet_different_noise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    seeds: list[tuple[int, ...]] = [(0, epoch) for epoch in range(4)]  # what the training uses
+
+    def recorded(model: keras.Model, *seed: int) -> None:
+        seeds.append(seed)
+
+    monkeypatch.setattr(scoring, "seed_noise", recorded)
+    monkeypatch.setattr(attacking, "seed_noise", recorded)
+    model, images, labels = noisy_network(), np.zeros((4, 2, 2, 1), np.float32), np.zeros(4, int)
+    for kind in (0, 1, 2):
+        Scorer(model, 2, 3).right(images, labels, 0, kind)
+    attack_in_batches(
+        BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1), model, images=images,
+        labels=labels, targets=None, directory=tmp_path, seed=0, description="test",
+    )  # fmt: skip
+    keys = []
+    deep = keras.Sequential([keras.Input((2,)), *(NoiseLayer(0.1) for _ in range(3))])
+    for seed in seeds:
+        seed_noise(deep, *seed)
+        keys += [tuple(state) for state in noise_state(deep)]
+    frozen = FrozenNoise(deep, 0)
+    frozen(np.zeros((1, 2)))
+    keys += [tuple(state - [0, 1]) for state in noise_state(deep)]  # as before that one call
+    assert len(seeds) == 4 + 9 + 4 and len(set(keys)) == len(keys)
+
+
+def test_no_images_have_no_predictions() -> None:
+    assert Scorer(noisy_coin(1.0), 2, 1).predictions(np.zeros((0, 1, 1, 1)), 0).shape == (0,)
 
 
 class CountingAttack(BIM):

@@ -283,3 +283,10 @@ def test_bad_noise_is_refused_before_anything_is_built() -> None:
     for settings in ((-0.1, 0.1), (0.1, 0.1, "cauchy"), (0.1, 0.1, "gaussian", "never")):
         with pytest.raises(ValueError, match="Received: "):
             rse_tf.robustify(sequential(), *settings)
+
+
+def test_a_convolution_called_by_keyword_gets_its_noise() -> None:
+    inputs = keras.Input((8, 8, 1))
+    outputs = keras.layers.Conv2D(2, 3)(inputs=inputs)
+    noisy = rse_tf.robustify(keras.Model(inputs, outputs), 0.3, 0.1)
+    assert [layer.stddev for layer in noise_layers(noisy)] == [0.3]

@@ -26,8 +26,8 @@ def build(name: str, *, input_shape: tuple[int, int, int], **settings: Any) -> N
     Args:
         name: a key of `MODELS`.
         input_shape: `(height, width, channels)` of the images.
-        **settings: the other arguments of `Network`, for example `num_classes=10`,
-            `init_noise=0.4`, `inner_noise=0.1`. An unknown one is a TypeError.
+        **settings: the other arguments of `Network` but for its name, for example
+            `num_classes=10`, `init_noise=0.4`, `inner_noise=0.1`. An unknown one is a TypeError.
 
     Returns:
         A `keras.Model` from images `[batch, height, width, channels]` in [0, 1] to logits
