@@ -257,7 +257,8 @@ def test_a_model_without_a_gradient_is_refused() -> None:
 def test_whole_numbers_of_any_kind_are_whole_numbers() -> None:
     expected = BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5)(IMAGES, LABELS3)
     for steps in (5.0, np.int64(5)):
-        attack = BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=steps, bounds=[0, 1])  # type: ignore
+        settings: dict[str, Any] = {"steps": steps, "bounds": [0, 1]}
+        attack = BIM(MODEL3, epsilon=0.1, step_size=0.03, **settings)
         np.testing.assert_array_equal(attack(IMAGES, LABELS3).adversarial, expected.adversarial)
 
 

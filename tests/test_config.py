@@ -181,8 +181,8 @@ def test_as_flags_give_an_equal_config_again(name: str, tmp_path: pathlib.Path) 
 @pytest.mark.parametrize(
     ("dataset", "model", "expected"),
     [
-        ("mnist_5k", None, ("mnist_cnn", 0.4, 0.1, 10, 0.05, "one_cycle", "none")),
-        ("mnist", None, ("mnist_cnn", 0.4, 0.1, 10, 0.05, "one_cycle", "none")),
+        ("mnist_5k", None, ("mnist_cnn", 0.4, 0.1, 8, 0.05, "one_cycle", "none")),
+        ("mnist", None, ("mnist_cnn", 0.4, 0.1, 8, 0.05, "one_cycle", "none")),
         # Table 1 and section 4 of the paper.
         ("cifar10", None, ("vgg16", 0.4, 0.1, 200, 0.1, "paper", "crop_flip")),
         ("cifar10", "vgg16", ("vgg16", 0.4, 0.1, 200, 0.1, "paper", "crop_flip")),
@@ -208,7 +208,7 @@ def test_network_and_training_follow_the_data_set(
 @pytest.mark.parametrize(
     ("dataset", "number", "const", "rate", "epsilon"),
     [
-        ("mnist_5k", 100, (0.3, 1.0, 3.0, 10.0), 1e-2, (0.1, 0.2, 0.3)),
+        ("mnist_5k", 100, (1.0, 3.0, 10.0), 1e-2, (0.1, 0.2, 0.3)),
         ("cifar10", 200, (0.01, 0.03, 0.06, 0.1, 0.2), 1e-3, (0.02,)),
         ("stl10", 200, (0.1, 0.4, 1.0, 4.0), 1e-3, (0.02,)),
         ("svhn_cropped", 200, (0.1, 0.4, 1.0, 4.0), 1e-3, (0.02,)),
