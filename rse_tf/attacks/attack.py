@@ -134,8 +134,12 @@ class Attack(abc.ABC):
         def run(images: tf.Tensor, classes: tf.Tensor, scalars: dict[str, tf.Tensor]) -> Any:
             adversarial, iterations, queries = self._perturb(images, classes, targeted, scalars)
             adversarial = tf.clip_by_value(adversarial, *self.bounds)
-            success = self._success(self._logits(adversarial), classes, targeted, scalars)
+            logits = self._logits(adversarial)
+            success = self._success(logits, classes, targeted, scalars)
+            # A NaN among the logits shows in the distortion, which the caller looks at.
+            finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
             distortion = tf.sqrt(squared_l2(adversarial - images))
+            distortion = tf.where(finite, distortion, float("nan"))
             return adversarial, success, distortion, iterations, queries + 1
 
         signature = [
