@@ -46,7 +46,8 @@ def write_report(
         folder: receives `result.json`, `result.csv`, `accuracy_vs_c.png` (or
             `accuracy_vs_epsilon.png`), `accuracy_vs_l2.png` and a gallery for each defense.
         rows: one for each defense and attack setting.
-        galleries: images to show; empty ones are left out.
+        galleries: images to show; empty ones, and images of neither 1 nor 3 channels, are
+            left out.
         flags: settings of the run, for `result.json`.
         versions: versions of the software, likewise.
     """
@@ -63,7 +64,8 @@ def write_report(
     plot_accuracy_vs_strength(rows, paths[2])
     plot_accuracy_vs_l2(rows, paths[3])
     for gallery in galleries:
-        if len(gallery.clean):
+        # Images of any other number of channels are no pictures.
+        if len(gallery.clean) and gallery.clean.shape[-1] in (1, 3):
             path = folder / f"gallery_{gallery.defense}.png"
             plot_gallery(gallery.clean, gallery.adversarial, gallery.titles, path)
             paths.append(path)
