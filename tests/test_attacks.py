@@ -21,6 +21,11 @@ from rse_tf.attacks import (
     CleverHansFGM,
     CleverHansMIM,
     CleverHansPGD,
+    DeepFool,
+    MIM,
+    PGD,
+    RandFGSM,
+    ZOO,
 )
 
 SHAPE = (4, 4, 1)
@@ -49,7 +54,12 @@ EXAMPLES = {
     "cleverhans_fgm": CleverHansFGM(MODEL3, epsilon=0.1),
     "cleverhans_mim": CleverHansMIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "cleverhans_pgd": CleverHansPGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "deepfool": DeepFool(MODEL3),
     "fgsm": FGSM(MODEL3, epsilon=0.1),
+    "mim": MIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "pgd": PGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "rand_fgsm": RandFGSM(MODEL3, epsilon=0.1),
+    "zoo": ZOO(MODEL3, const=1.0, steps=30, learning_rate=0.02, coordinates=16, h=0.01),
 }
 every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
 
@@ -127,8 +137,10 @@ def test_other_bounds_scale_the_attack(name: str) -> None:
     for field in ("epsilon", "step_size"):
         if hasattr(attack, field):
             scaled = dataclasses.replace(scaled, **{field: 8 * getattr(attack, field)})
-    if name == "carlini_wagner":  # the squared distance is 64 times larger
+    if name in ("carlini_wagner", "zoo"):  # the squared distance is 64 times larger
         scaled = dataclasses.replace(scaled, const=64.0)
+    if name == "zoo":
+        scaled = dataclasses.replace(scaled, learning_rate=0.16, h=0.08)
     expected = attack(IMAGES, LABELS3)
     result = scaled(8 * IMAGES - 3, LABELS3)
     np.testing.assert_allclose((result.adversarial + 3) / 8, expected.adversarial, atol=1e-4)
@@ -160,18 +172,24 @@ def test_success_and_distortion_are_those_of_the_returned_images(name: str) -> N
     )
     l2 = np.sqrt(((result.adversarial - IMAGES) ** 2).sum(axis=(1, 2, 3)))
     np.testing.assert_allclose(result.distortion, l2, rtol=1e-4, atol=1e-6)
-    assert (result.queries == result.iterations + 1).all()
+    # DeepFool has to look where its last step led before it knows that it may stop.
+    looks = 2 if name == "deepfool" else 1
+    each = 2 * 16 + 1 if name == "zoo" else 1  # both sides of every pixel, and the image itself
+    assert (result.queries == result.iterations * each + looks).all()
 
 
 @every_attack
 def test_one_hot_labels_are_the_same_as_integers(name: str) -> None:
     one_hot = np.eye(3, dtype=np.float32)[LABELS3]
-    by_integer = EXAMPLES[name](IMAGES, LABELS3, (LABELS3 + 1) % 3)
-    by_one_hot = EXAMPLES[name](IMAGES, one_hot, np.roll(one_hot, 1, axis=1))
+    untargeted = name == "deepfool"
+    targets = None if untargeted else (LABELS3 + 1) % 3
+    by_integer = EXAMPLES[name](IMAGES, LABELS3, targets)
+    targets = None if untargeted else np.roll(one_hot, 1, axis=1)
+    by_one_hot = EXAMPLES[name](IMAGES, one_hot, targets)
     np.testing.assert_array_equal(by_one_hot.adversarial, by_integer.adversarial)
 
 
-@pytest.mark.parametrize("name", ["fgsm", "bim", "carlini_wagner"])
+@pytest.mark.parametrize("name", sorted(n for n in ATTACKS if not n.startswith("cleverhans")))
 def test_batch_sizes_and_strengths_share_one_trace(name: str) -> None:
     traces = []
 
@@ -180,13 +198,16 @@ def test_batch_sizes_and_strengths_share_one_trace(name: str) -> None:
         return MODEL3(x)
 
     attack = dataclasses.replace(EXAMPLES[name], model=counted, _graphs={})
-    strength = "const" if name == "carlini_wagner" else "epsilon"
+    strengths = {"carlini_wagner": "const", "deepfool": "overshoot", "zoo": "const"}
+    strength = strengths.get(name, "epsilon")
     attack(IMAGES, LABELS3)
     first = sum(traces)
     for value, count in ((0.05, 12), (3, 7), (0.2, 1)):
         changes = {strength: value}
         if hasattr(attack, "steps"):
             changes["steps"] = 2 + count
+        if hasattr(attack, "seed"):
+            changes["seed"] = count
         dataclasses.replace(attack, **changes)(IMAGES[:count], LABELS3[:count])
     assert sum(traces) == first
 

@@ -6,7 +6,12 @@ from rse_tf.attacks.attack import Attack, AttackResult
 from rse_tf.attacks.bim import BIM
 from rse_tf.attacks.carlini_wagner import CarliniWagnerL2
 from rse_tf.attacks.cleverhans_attacks import CleverHansFGM, CleverHansMIM, CleverHansPGD
+from rse_tf.attacks.deepfool import DeepFool
 from rse_tf.attacks.fgsm import FGSM
+from rse_tf.attacks.mim import MIM
+from rse_tf.attacks.pgd import PGD
+from rse_tf.attacks.rand_fgsm import RandFGSM
+from rse_tf.attacks.zoo import ZOO
 
 ATTACKS: dict[str, type[Attack]] = {
     "bim": BIM,
@@ -14,7 +19,12 @@ ATTACKS: dict[str, type[Attack]] = {
     "cleverhans_fgm": CleverHansFGM,
     "cleverhans_mim": CleverHansMIM,
     "cleverhans_pgd": CleverHansPGD,
+    "deepfool": DeepFool,
     "fgsm": FGSM,
+    "mim": MIM,
+    "pgd": PGD,
+    "rand_fgsm": RandFGSM,
+    "zoo": ZOO,
 }
 
 __all__ = ["ATTACKS", "AttackResult", *(attack.__name__ for attack in ATTACKS.values())]

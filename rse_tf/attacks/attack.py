@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-Logits = Callable[[tf.Tensor], tf.Tensor]
+from rse_tf.attacks.losses import Logits, joint_logits, loss_gradient
 
 
 class AttackResult(NamedTuple):
@@ -39,10 +38,16 @@ class Attack(abc.ABC):
 
     Attributes:
         model: any callable from images `[batch, height, width, channels]` to logits
-            `[batch, classes]`. A `keras.Model` is called in inference mode.
+            `[batch, classes]`, or to stacked logits `[opinions, batch, classes]` of several
+            models or noise draws. A `keras.Model` is called in inference mode.
         bounds: smallest and largest pixel value. Default (0, 1).
         batch_size: images are attacked this many at a time. It bounds memory; it does not
             change any result but for the noise that a randomised model draws.
+
+    Of stacked logits, the loss whose gradient an attack follows is the mean of the opinions'
+    cross-entropies ("Grad. 2" of Strauss et al., 2017, arXiv:1709.03423); predictions, margins
+    and success come from the log of their mean probability. `[batch, classes]` with that log
+    already taken gives the gradient of the mean probability instead.
 
     Hyperparameters in `scalars` are tensors of the compiled graph, so that
     `dataclasses.replace(attack, ...)` sweeps over them without tracing again.
@@ -150,14 +155,11 @@ class Attack(abc.ABC):
         return tf.function(run, input_signature=signature)
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(self.model(images), tf.float32)
+        return joint_logits(self.model(images))
 
     def _loss_gradient(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """Gradient of every image's cross-entropy with respect to that image."""
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, self._logits(images))
-        return self._checked_gradient(tape.gradient(loss, images))
+        return self._checked_gradient(loss_gradient(self.model, images, classes))
 
     def _checked_gradient(self, gradient: tf.Tensor | None) -> tf.Tensor:
         if gradient is None:
@@ -176,6 +178,8 @@ class Attack(abc.ABC):
         whole = isinstance(value, (int, float, np.number)) and float(value).is_integer()
         if not whole or isinstance(value, bool) or value < smallest:
             raise self._error(name, f"an integer of at least {smallest}", value)
+        if value > np.iinfo(np.int32).max:
+            raise self._error(name, "an integer of at most 2**31 - 1", value)
         object.__setattr__(self, name, int(value))
 
     def _check_number(self, name: str, *, positive: bool = False) -> None:
@@ -229,25 +233,28 @@ class Attack(abc.ABC):
             The number of classes.
 
         Raises:
-            ValueError: if the model returns NaN, probabilities, or no `[batch, classes]`.
+            ValueError: if the model returns NaN, probabilities, or neither `[batch, classes]`
+                nor `[opinions, batch, classes]`.
         """
         key = ("classes", id(self.model), images.shape[1:])
         if key not in self._graphs:
             logits = np.asarray(self.model(tf.constant(images[:8])))
             rows = len(images[:8])
-            if logits.ndim != 2 or len(logits) != rows or logits.shape[1] < 2:
-                raise self._error("model", f"returning logits [{rows}, classes]", logits.shape)
+            proper = logits.ndim in (2, 3) and logits.size > 0
+            if not proper or logits.shape[-2] != rows or logits.shape[-1] < 2:
+                expected = f"returning logits [{rows}, classes] or [opinions, {rows}, classes]"
+                raise self._error("model", expected, logits.shape)
             logits = logits.astype(np.float32)
             if not np.isfinite(logits).all():
                 raise self._error("model", "returning finite logits", "NaN or infinite values")
-            if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3):
+            if logits.min() >= 0 and np.allclose(logits.sum(axis=-1), 1.0, atol=1e-3):
                 raise self._error(
                     "model",
                     "returning logits, not probabilities; leave out its softmax, or return the "
                     "log of the probabilities",
                     "rows that sum to 1",
                 )
-            self._graphs[key] = logits.shape[1]
+            self._graphs[key] = logits.shape[-1]
         return self._graphs[key]
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.losses import Logits, loss_gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,39 @@ class FGSM(Attack):
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        direction = -1.0 if targeted else 1.0
-        gradient = self._loss_gradient(images, classes)
+        epsilon = -scalars["epsilon"] if targeted else scalars["epsilon"]
         once = tf.ones_like(classes)
-        return images + direction * scalars["epsilon"] * tf.sign(gradient), once, once
+        return fast_gradient_sign(self.model, images, classes, epsilon, self.bounds), once, once
+
+
+def fast_gradient_sign(
+    logits: Logits,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    epsilon: float | tf.Tensor,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> tf.Tensor:
+    """The images after one step of FGSM, for use inside a graph such as a training step.
+
+    Args:
+        logits: callable from images to logits `[batch, classes]`, or to stacked logits
+            `[opinions, batch, classes]`, of which the mean cross-entropy counts.
+        images: float32 `[batch, height, width, channels]`.
+        labels: integer `[batch]`: the classes to leave, or to reach with a negative epsilon.
+        epsilon: L-infinity distance, in pixel units: a number or a scalar tensor.
+        bounds: smallest and largest pixel value. Default (0, 1).
+
+    Returns:
+        The perturbed images within `bounds`, constants to whoever differentiates them.
+
+    Raises:
+        ValueError: if the logits have no gradient.
+    """
+    gradient = loss_gradient(logits, images, labels)
+    if gradient is None:
+        raise ValueError(
+            "fast_gradient_sign: logits must be differentiable in TensorFlow. "
+            "Received: logits without a gradient"
+        )
+    moved = images + tf.cast(epsilon, images.dtype) * tf.sign(gradient)
+    return tf.stop_gradient(tf.clip_by_value(moved, *bounds))

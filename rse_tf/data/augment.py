@@ -51,14 +51,19 @@ class Batches:
         used = rng.permutation(self._number)[: self.per_epoch * self.batch_size]
         keys = rng.integers(0, 2**31, size=(len(used), 2), dtype=np.int64)
         dataset = tf.data.Dataset.from_tensor_slices((used, keys))
-        dataset = dataset.map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
-        return dataset.batch(self.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+        if self._augmentation == "none":  # a whole batch at once: small images are done in no time
+            dataset = dataset.batch(self.batch_size, drop_remainder=True)
+            dataset = dataset.map(lambda indices, _: self._look_up(indices))
+        else:
+            dataset = dataset.map(self._cropped, num_parallel_calls=tf.data.AUTOTUNE)
+            dataset = dataset.batch(self.batch_size, drop_remainder=True)
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
-    def _example(self, index: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label = self._images[index], self._labels[index]
-        if self._augmentation == "crop_flip":
-            shape = image.shape
-            image = tf.pad(image, [[PADDING, PADDING], [PADDING, PADDING], [0, 0]])
-            image = tf.image.stateless_random_crop(image, shape, seed=key)
-            image = tf.image.stateless_random_flip_left_right(image, seed=key + 1)
-        return image, label
+    def _look_up(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(self._images, indices), tf.gather(self._labels, indices)
+
+    def _cropped(self, index: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, label = self._look_up(index)
+        padded = tf.pad(image, [[PADDING, PADDING], [PADDING, PADDING], [0, 0]])
+        cropped = tf.image.stateless_random_crop(padded, image.shape, seed=key)
+        return tf.image.stateless_random_flip_left_right(cropped, seed=key + 1), label

@@ -39,7 +39,8 @@ class Dataset:
     Attributes:
         name: what it was loaded as.
         train: for training.
-        validation: held out of the training images; for choosing checkpoints and settings.
+        validation: held out of the training images; for choosing checkpoints and settings. It
+            may be empty.
         test: for the final numbers only; nothing is ever chosen by it.
         class_names: one name per class.
     """
@@ -69,6 +70,19 @@ class Dataset:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def class_index(self, name: str) -> int:
+        """Returns the label of a class.
+
+        Raises:
+            DataError: if there is no class of this name.
+        """
+        if name not in self.class_names:
+            raise DataError(
+                f"classes of --dataset={self.name} are {', '.join(self.class_names)}. "
+                f"Received: {name!r}"
+            )
+        return self.class_names.index(name)
+
 
 def make_dataset(
     name: str,
@@ -86,12 +100,12 @@ def make_dataset(
             or without the last axis, and integer labels `[number]`.
         test: likewise.
         class_names: one name per class.
-        validation_fraction: share of the training images to hold out.
+        validation_fraction: share of the training images to hold out; 0 holds out none.
         seed: which images are held out follows from it.
 
     Raises:
         DataError: if arrays do not have these shapes, dtypes and ranges, or the fraction
-            leaves either part empty.
+            is not 0 and leaves either part empty.
     """
     train_split = _check_split(name, "train", *train, len(class_names))
     test_split = _check_split(name, "test", *test, len(class_names))
@@ -101,9 +115,9 @@ def make_dataset(
             f"{train_split.images.shape[1:]} and {test_split.images.shape[1:]}"
         )
     held_out = round(len(train_split) * validation_fraction)
-    if not 0 < held_out < len(train_split):
+    if not 0 <= held_out < len(train_split) or (validation_fraction and not held_out):
         raise DataError(
-            f"{name}: validation_fraction must leave images on both sides. Received: "
+            f"{name}: validation_fraction must be 0 or leave images on both sides. Received: "
             f"validation_fraction={validation_fraction} of {len(train_split)} images"
         )
     order = np.random.default_rng(seed).permutation(len(train_split))

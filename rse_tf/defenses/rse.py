@@ -9,22 +9,23 @@ import dataclasses
 
 import keras
 
+from rse_tf.defenses.settings import DefenseSettings
 from rse_tf.models import NetworkSpec
 from rse_tf.training import Trainer
 
 
-def train(spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+def train(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> keras.Model:
     """Noise in training and at inference: Algorithm 1."""
     return trainer.fit(spec)
 
 
-def train_noise_only(spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+def train_noise_only(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> keras.Model:
     """The network of `train`, silent at inference."""
     silent = dataclasses.replace(spec, active="training")
     return _with_weights(silent, trainer.fit(spec))
 
 
-def test_noise_only(spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+def test_noise_only(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> keras.Model:
     """The network without defense, noisy at inference."""
     noisy = dataclasses.replace(spec, active="inference")
     return _with_weights(noisy, trainer.fit(spec.without_noise()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.layers import noise_layers, seed_noise
+from rse_tf.layers import is_random, seed_noise
 from rse_tf.models import SelfEnsemble
 from rse_tf.progress import progress_bar
 
@@ -37,9 +38,7 @@ class Scorer:
         self, model: keras.Model, num_draws: int = 50, eval_seeds: int = 3, batch_size: int = 128
     ) -> None:
         self.model = model
-        self.is_random = any(
-            layer.stddev > 0 and layer.active != "training" for layer in noise_layers(model)
-        )
+        self.is_random = is_random(model)
         # Without noise every draw and every seed is the same.
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
@@ -135,3 +134,25 @@ def score(
         success_rate=float(success.sum() / right_clean.sum()) if right_clean.any() else None,
         misclassified_clean=float(1 - right_clean.mean()),
     )
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Averages scores of the same images under attacks of different members of an ensemble.
+
+    The spread of several is that of their accuracies; what one of them lacks, such as the
+    distortion of successes, is averaged over the others.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    columns = {
+        field.name: [getattr(one, field.name) for one in scores]
+        for field in dataclasses.fields(Score)
+    }
+    means: dict[str, Any] = {}
+    for name, column in columns.items():
+        known = [value for value in column if value is not None]
+        means[name] = float(np.mean(known)) if known else None
+    means["accuracy_std"] = float(np.std(columns["accuracy"], ddof=1))
+    means["rms_l2"] = float(np.sqrt(np.mean(np.square(columns["rms_l2"]))))
+    means["max_linf"] = max(columns["max_linf"])
+    return Score(**means)

@@ -2,9 +2,11 @@
 
 from rse_tf.layers.batch_norm import FusedBatchNormalization
 from rse_tf.layers.brelu import BReLU
+from rse_tf.layers.common_noise import CommonNoise
 from rse_tf.layers.noise import NoiseLayer
 from rse_tf.layers.noise_state import (
     FrozenNoise,
+    is_random,
     noise_layers,
     noise_state,
     seed_noise,
@@ -13,9 +15,11 @@ from rse_tf.layers.noise_state import (
 
 __all__ = [
     "BReLU",
+    "CommonNoise",
     "FrozenNoise",
     "FusedBatchNormalization",
     "NoiseLayer",
+    "is_random",
     "noise_layers",
     "noise_state",
     "seed_noise",

@@ -18,6 +18,11 @@ def noise_layers(model: keras.layers.Layer) -> list[NoiseLayer]:
     return [layer for layer in _flatten(model) if isinstance(layer, NoiseLayer)]
 
 
+def is_random(model: keras.layers.Layer) -> bool:
+    """Whether the noise layers of a model make its predictions differ from call to call."""
+    return any(layer.stddev > 0 and layer.active != "training" for layer in noise_layers(model))
+
+
 def noise_state(model: keras.layers.Layer) -> np.ndarray:
     """Returns the state of every noise stream, int64 `[noise layers, 2]`."""
     states = [layer.seed_generator.state.numpy() for layer in noise_layers(model)]

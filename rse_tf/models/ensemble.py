@@ -72,6 +72,17 @@ class SelfEnsemble(keras.Model):
         )
         return log_sum - math.log(self.num_draws)
 
+    def stacked_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the logits of every draw, `[num_draws, batch, num_classes]`, all at once.
+
+        An attack on these differentiates the mean of the draws' losses, and not the loss of
+        their mean probability.
+        """
+        batch = tf.shape(images)[0]
+        repeats = tf.concat([[self.num_draws], tf.ones_like(tf.shape(images)[1:])], axis=0)
+        logits = tf.cast(self.model(tf.tile(images, repeats), training=False), tf.float32)
+        return tf.reshape(logits, [self.num_draws, batch, logits.shape[-1]])
+
     def _num_classes(self, images: tf.Tensor) -> int:
         return int(_output_shape(self.model, images.shape)[-1])
 
@@ -129,6 +140,15 @@ class AveragedEnsemble(keras.Model):
     def call(self, images: tf.Tensor) -> tf.Tensor:
         log_probs = tf.stack([log_probabilities(member, images) for member in self.members])
         return tf.reduce_logsumexp(log_probs, axis=0) - math.log(len(self.members))
+
+    def stacked_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the logits of every member, `[members, batch, num_classes]`.
+
+        An attack on these differentiates the mean of the members' losses (Grad. 2 of Strauss
+        et al.), and not the loss of their mean probability.
+        """
+        logits = [member(images, training=False) for member in self.members]
+        return tf.stack([tf.cast(one, tf.float32) for one in logits])
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return _output_shape(self.members[0], input_shape)

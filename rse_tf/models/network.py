@@ -51,9 +51,15 @@ class Blocks:
     """Builds a network's layers in order and puts a noise layer before each convolution."""
 
     def __init__(
-        self, noise: NoiseSettings, activation: str, dtype: Any, paper_initialisation: bool
+        self,
+        noise: NoiseSettings,
+        activation: str,
+        dtype: Any,
+        paper_initialisation: bool,
+        extra_filters: int,
     ) -> None:
         self._noise = noise
+        self._extra_filters = extra_filters
         self._activation = activation
         self._dtype = dtype
         self._kernel = keras.initializers.GlorotUniform
@@ -69,6 +75,8 @@ class Blocks:
 
     def conv(self, x: Any, filters: int, kernel_size: int, *, noisy: bool = True, **kw: Any) -> Any:
         """Noise, then a convolution. `noisy=False` is for a part of a split convolution."""
+        if self._convolutions == 0:
+            filters += self._extra_filters
         if noisy:
             x = self.noise(x)
         return keras.layers.Conv2D(
@@ -131,6 +139,9 @@ class Network(keras.Model):
         active: when the noise is alive: `"always"`, `"training"` or `"inference"`.
         init_noise_at: `"first_conv"` (the paper) or `"second_conv"` (the authors' VGG16 code).
         activation: `"relu"`, `"brelu"` or another Keras activation's name.
+        extra_filters: how many filters the first convolution has on top of its own. Strauss et
+            al. (2017), section 3, vary their ensembles by this and the next one.
+        extra_convolution: number of filters of a 3x3 convolution put in front; 0 for none.
         dtype: dtype or Keras dtype policy of the layers, for example `"mixed_bfloat16"`.
         name: name of the model.
 
@@ -152,6 +163,8 @@ class Network(keras.Model):
         active: str = "always",
         init_noise_at: str = "first_conv",
         activation: str = "relu",
+        extra_filters: int = 0,
+        extra_convolution: int = 0,
         dtype: Any = None,
         name: str | None = None,
     ) -> None:
@@ -167,17 +180,28 @@ class Network(keras.Model):
                 f"{kind}: num_classes must be an integer of at least 2. "
                 f"Received: num_classes={num_classes}"
             )
+        for argument, value in (("extra_filters", extra_filters),
+                                ("extra_convolution", extra_convolution)):  # fmt: skip
+            if int(value) != value or value < 0:
+                raise ValueError(
+                    f"{kind}: {argument} must be an integer of at least 0. "
+                    f"Received: {argument}={value}"
+                )
         noise = NoiseSettings(init_noise, inner_noise, distribution, active, init_noise_at)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        blocks = Blocks(noise, activation, policy, self.paper_initialisation)
-        inputs = keras.Input(shape, dtype="float32", name="images")
-        outputs = blocks.logits(self.hidden(blocks, inputs), num_classes)
+        blocks = Blocks(noise, activation, policy, self.paper_initialisation, extra_filters)
+        inputs = x = keras.Input(shape, dtype="float32", name="images")
+        if extra_convolution:
+            x = blocks.activation(blocks.conv(x, extra_convolution, 3, padding="same"))
+        outputs = blocks.logits(self.hidden(blocks, x), num_classes)
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self._settings = {
             "input_shape": shape,
             "num_classes": int(num_classes),
             **dataclasses.asdict(noise),
             "activation": activation,
+            "extra_filters": int(extra_filters),
+            "extra_convolution": int(extra_convolution),
             "dtype": policy.name,
         }
 

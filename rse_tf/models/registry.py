@@ -54,6 +54,8 @@ class NetworkSpec:
     active: str = "always"
     init_noise_at: str = "first_conv"
     activation: str = "relu"
+    extra_filters: int = 0
+    extra_convolution: int = 0
 
     def build(self, dtype: str | None = None) -> Network:
         """Builds the network with fresh weights, in a dtype or Keras dtype policy."""
@@ -62,6 +64,6 @@ class NetworkSpec:
 
     def without_noise(self) -> NetworkSpec:
         """The same network, silent."""
-        return NetworkSpec(
-            self.name, self.input_shape, self.num_classes, activation=self.activation
-        )
+        silent = NetworkSpec(self.name, self.input_shape, self.num_classes)
+        names = ("activation", "extra_filters", "extra_convolution")
+        return dataclasses.replace(silent, **{name: getattr(self, name) for name in names})

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from rse_tf.reporting.gallery import plot_gallery
+from rse_tf.reporting.gallery import Gallery, plot_gallery, save_gallery
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.rows import Row
 from rse_tf.reporting.tables import write_csv, write_json
-
-
-@dataclasses.dataclass(frozen=True)
-class Gallery:
-    """Attacked images of one defense, to look at.
-
-    Attributes:
-        defense: its name.
-        clean: float `[number, height, width, channels]` in [0, 1].
-        adversarial: likewise, after the attack.
-        titles: one per image.
-    """
-
-    defense: str
-    clean: np.ndarray
-    adversarial: np.ndarray
-    titles: Sequence[str]
 
 
 def write_report(
@@ -68,5 +48,6 @@ def write_report(
         if len(gallery.clean) and gallery.clean.shape[-1] in (1, 3):
             path = folder / f"gallery_{gallery.defense}.png"
             plot_gallery(gallery.clean, gallery.adversarial, gallery.titles, path)
+            save_gallery(gallery, path.with_suffix(".npz"))
             paths.append(path)
     return paths

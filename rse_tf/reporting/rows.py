@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _SHARES = ("accuracy", "misclassified_clean", "success_rate")
-_OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate")
+_OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate", "mean_queries")
 _COUNTS = ("num_images", "num_draws", "eval_seeds")
 _MAPPINGS = ("parameters", "noise")
 _STRENGTHS = ("const", "epsilon")
@@ -29,7 +29,10 @@ class Row:
         model: name of the network.
         defense: name of the defense; `"none"` is the undefended network.
         attack: name of the attack; `"none"` is the clean row.
-        parameters: the attack's settings, for example `{"const": 0.1, "steps": 300}`.
+        parameters: the attack's settings, for example `{"const": 0.1, "steps": 300}`. Rows of
+            an ensemble have its number of `"members"` too, clean ones included, and `"scored"`:
+            `"ensemble"`, or `"single"` for the mean over the members, each by itself. Attacked
+            ones have the `"gradient"`: `"member"`, `"mean_loss"` or `"mean_probability"`.
         noise: the network's noise settings, for example `{"init_noise": 0.4, "inner_noise": 0.1}`;
             empty without noise.
         accuracy: share of all images that the ensemble of `num_draws` draws still predicts
@@ -48,6 +51,8 @@ class Row:
         num_draws: noisy passes averaged for one prediction.
         eval_seeds: number of evaluation seeds.
         seconds: wall-clock time of the attack; the first of several includes its compilation.
+        mean_queries: mean over all images of the forward passes that the attack spent, None
+            where they were not counted.
 
     Raises:
         ValueError: if a number that must be there is missing or not finite, a share is
@@ -74,6 +79,7 @@ class Row:
     num_draws: int
     eval_seeds: int
     seconds: float
+    mean_queries: float | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -103,13 +109,15 @@ class Row:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:
-        """Builds a row from what `to_json` returned.
+        """Builds a row from what `to_json` returned, now or before a field was added.
 
         Raises:
             ValueError: if a field is missing or an unknown one is there, or as for `Row`.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
+        fields = dataclasses.fields(cls)
+        names = {field.name for field in fields}
+        needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+        missing, unknown = sorted(needed - set(data)), sorted(set(data) - names)
         if missing or unknown:
             raise ValueError(
                 "Row.from_json: data must have the fields of a Row and no others. "

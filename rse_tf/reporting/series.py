@@ -122,12 +122,13 @@ def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
             if defense == row.defense
             and rows
             and (rows[0].num_draws, rows[0].noise) == (row.num_draws, row.noise)
+            and rows[0].parameters.get("scored") == row.parameters.get("scored")
         ]
         for _, starts in own or [curve(row, names)]:
             starts.append(row)
     return tuple(
         Series(
-            label=", ".join(filter(None, (_display_name(defense), settings))),
+            label=", ".join(filter(None, (display_name(defense), settings))),
             rows=tuple(sorted(rows, key=lambda row: row.strength[1] if row.strength else 0.0)),
             clean=tuple(starts),
         )
@@ -135,7 +136,8 @@ def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
     )
 
 
-def _display_name(defense: str) -> str:
+def display_name(defense: str) -> str:
+    """Returns the name of a defense as a reader expects it."""
     return _NAMES.get(defense, defense.replace("_", " "))
 
 

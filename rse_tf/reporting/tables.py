@@ -160,25 +160,29 @@ def _cells(row: Row, settings: tuple[str, ...]) -> list[str]:
 
 def _paper_cells(row: Row) -> list[str]:
     number = published(row)
-    return [_percent(number.accuracy), _distance(number.rms_l2)] if number else ["-", "-"]
+    if number is None:
+        return ["-", "-"]
+    accuracy = "-" if number.accuracy is None else _percent(number.accuracy)
+    return [accuracy, _distance(number.rms_l2)]
 
 
 def _footnotes(rows: Sequence[Row]) -> list[str]:
     found = [(row, published_by_source(row)) for row in rows]
-    if not any(numbers for _, numbers in found):
+    sources = dict.fromkeys(number.source for row in rows if (number := published(row)))
+    if not sources:
         return []
     different: dict[str, dict[str, None]] = {}  # no place twice
     for row, numbers in found:
-        if len(numbers) == 2:
+        if {TABLE_2, SWEEP} <= set(numbers):
             table, sweep = numbers[TABLE_2].accuracy, numbers[SWEEP].accuracy
-            if abs(table - sweep) > _ROUNDING:
+            if table is not None and sweep is not None and abs(table - sweep) > _ROUNDING:
                 at = f"{_percent(table)} at const={row.parameters['const']:g}"
                 different.setdefault(row.defense, {})[at] = None
     notes = [
         f"{TABLE_2} of the paper has other accuracies for {defense}: {', '.join(places)}"
         for defense, places in different.items()
     ]
-    return ["", f"paper acc., paper RMS L2: {SWEEP}", *notes]
+    return ["", f"paper acc., paper RMS L2: {', '.join(sources)}", *notes]
 
 
 def _percent(share: float) -> str:

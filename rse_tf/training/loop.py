@@ -17,6 +17,7 @@ from rse_tf.files import atomic_path, atomic_write_text
 from rse_tf.layers import seed_noise
 from rse_tf.progress import progress_bar
 from rse_tf.training.devices import use_xla
+from rse_tf.training.objectives import Objective
 from rse_tf.training.settings import TrainingSettings
 
 _EVALUATION_BATCH = 256
@@ -38,12 +39,15 @@ class Loop:
 
     Args:
         build: returns a new network for a dtype policy.
-        dataset: training images, and validation images to choose the checkpoint by.
+        dataset: training images, and validation images to choose the checkpoint by. Without
+            any of these the last epoch is kept.
         settings: how to train.
+        objective: what to minimise.
         strategy: where to.
         directory: holds the checkpoint of the last finished epoch, `best.weights.h5` and
             `history.json`.
         label: what the progress lines call this training.
+        start: the model whose weights to start from, or `None` for fresh ones.
 
     Raises:
         TrainingError: if the batch size is not divisible by the number of replicas.
@@ -54,12 +58,14 @@ class Loop:
         build: Callable[[str], keras.Model],
         dataset: Dataset,
         settings: TrainingSettings,
+        objective: Objective,
         strategy: tf.distribute.Strategy,
         directory: pathlib.Path,
         label: str,
+        start: keras.Model | None = None,
     ) -> None:
         self._dataset, self._settings, self._strategy = dataset, settings, strategy
-        self._directory, self._label = directory, label
+        self._objective, self._directory, self._label = objective, directory, label
         self._batches = Batches(
             dataset.train, settings.batch_size, settings.augmentation, settings.seed
         )
@@ -71,9 +77,9 @@ class Loop:
         keras.utils.set_random_seed(settings.seed)
         with strategy.scope():
             self.model = build(settings.dtype_policy)
-            self._optimizer = keras.optimizers.SGD(
-                settings.learning_rate_schedule(self._batches.per_epoch), settings.momentum
-            )
+            if start is not None:
+                self.model.set_weights(start.get_weights())
+            self._optimizer = settings.make_optimizer(self._batches.per_epoch)
             self._optimizer.build(self.model.trainable_variables)
         self._epoch = tf.Variable(0, trainable=False)  # epochs finished
         self._train_step = self._compile_train_step()
@@ -84,10 +90,10 @@ class Loop:
 
     @property
     def best_weights(self) -> pathlib.Path:
-        """The weights of the epoch with the highest validation accuracy."""
+        """The weights of the epoch with the highest validation accuracy, or of the last one."""
         return self._directory / "best.weights.h5"
 
-    def run(self) -> list[dict[str, float]]:
+    def run(self) -> list[dict[str, float | None]]:
         """Trains from the last finished epoch on; returns one record per epoch.
 
         Raises:
@@ -106,8 +112,9 @@ class Loop:
             seed_noise(self.model, self._settings.seed, epoch)
             start = time.perf_counter()
             loss = self._train_epoch(epoch)
-            accuracy = self._accuracy(self._dataset.validation)
-            record = {
+            validation = self._dataset.validation
+            accuracy = self._accuracy(validation) if len(validation) else None
+            record: dict[str, float | None] = {
                 "epoch": epoch + 1,
                 "loss": loss,
                 "validation_accuracy": accuracy,
@@ -115,15 +122,19 @@ class Loop:
             }
             # The order matters: whatever a kill leaves behind, the checkpoint is never ahead
             # of the other files, and repeating an epoch writes the same ones again.
-            if accuracy >= max((h["validation_accuracy"] for h in history), default=0.0):
+            before = [h["validation_accuracy"] or 0.0 for h in history]
+            if accuracy is None or not self._objective.chooses_best or accuracy >= max(
+                before, default=0.0
+            ):
                 self._save_best()
             history.append(record)
             self._write_history(history)
             self._epoch.assign(epoch + 1)
             manager.save()
+            validated = "" if accuracy is None else f"validation {accuracy:.1%}  "
             print(
                 f"{self._label}: epoch {epoch + 1}/{self._settings.epochs}  loss {loss:.4f}  "
-                f"validation {accuracy:.1%}  {record['seconds']:.0f} s",
+                f"{validated}{record['seconds']:.0f} s",
                 flush=True,
             )
         return history
@@ -133,10 +144,9 @@ class Loop:
         variables = model.trainable_variables
         replicas = strategy.num_replicas_in_sync
 
-        def replica_step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def replica_step(images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                logits = model(images, training=True)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                losses = self._objective.losses(model, images, labels, key)
                 loss = tf.reduce_sum(losses) / self._batches.batch_size
             gradients = tape.gradient(loss, [v.value for v in variables])
             # Added to the gradient, so that it passes through the momentum as it did for the
@@ -150,9 +160,13 @@ class Loop:
         # Not a function of its own otherwise: the optimizer cannot sum over replicas from there.
         step = tf.function(replica_step, jit_compile=True) if use_xla(strategy) else replica_step
 
+        # Keras wants seeds below 2**32, TensorFlow's stateless ones below 2**31.
+        seed = settings.seed % 2**31
+
         @tf.function
         def train_step(images: Any, labels: Any) -> tf.Tensor:
-            losses = strategy.run(step, args=(images, labels))
+            key = tf.stack([seed, tf.cast(self._optimizer.iterations, tf.int32)])
+            losses = strategy.run(step, args=(images, labels, key))
             return strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
         return train_step
@@ -188,8 +202,8 @@ class Loop:
     def _history(self) -> pathlib.Path:
         return self._directory / "history.json"
 
-    def _read_history(self) -> list[dict[str, float]]:
+    def _read_history(self) -> list[dict[str, float | None]]:
         return json.loads(self._history.read_text()) if self._history.exists() else []
 
-    def _write_history(self, history: list[dict[str, float]]) -> None:
+    def _write_history(self, history: list[dict[str, float | None]]) -> None:
         atomic_write_text(self._history, json.dumps(history, indent=1))

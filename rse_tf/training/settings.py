@@ -6,7 +6,8 @@ import dataclasses
 
 import keras
 
-SCHEDULES = ("paper", "one_cycle")
+SCHEDULES = ("paper", "one_cycle", "constant")
+OPTIMIZERS = ("sgd", "adam")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16")
 
 # Liu et al. (2018): a tenth of the learning rate after 80, 140 and 180 of 200 epochs.
@@ -22,10 +23,12 @@ class TrainingSettings:
     Attributes:
         epochs: passes over the training images. 200 in Liu et al. (2018).
         batch_size: images per step, over all replicas. Default 128 (Liu et al.).
+        optimizer: `"sgd"` with momentum (Liu et al.) or `"adam"`. Strauss et al. name none.
         learning_rate: peak learning rate. Default 0.1 (Liu et al.).
         schedule: `"paper"`: divided by 10 after 40 %, 70 % and 90 % of the epochs, as after 80,
             140 and 180 of 200. `"one_cycle"`: warm-up and cosine decay, for small budgets.
-        momentum: Default 0.9 (Liu et al.).
+            `"constant"`: the same rate throughout.
+        momentum: of SGD. Default 0.9 (Liu et al.).
         weight_decay: factor of the weights that is added to their gradient. Default 5e-4
             (Liu et al.).
         augmentation: `"crop_flip"` (Liu et al.) or `"none"`.
@@ -35,6 +38,7 @@ class TrainingSettings:
 
     epochs: int
     batch_size: int = 128
+    optimizer: str = "sgd"
     learning_rate: float = 0.1
     schedule: str = "paper"
     momentum: float = 0.9
@@ -43,9 +47,25 @@ class TrainingSettings:
     dtype_policy: str = "float32"
     seed: int = 0
 
+    def make_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+        """Returns the optimizer with its schedule.
+
+        Raises:
+            ValueError: if `optimizer` or `schedule` is not one of those above.
+        """
+        rate = self.learning_rate_schedule(steps_per_epoch)
+        if self.optimizer == "sgd":
+            return keras.optimizers.SGD(rate, self.momentum)
+        if self.optimizer == "adam":
+            return keras.optimizers.Adam(rate)
+        raise ValueError(
+            f"TrainingSettings: optimizer must be one of {OPTIMIZERS}. "
+            f"Received: optimizer={self.optimizer!r}"
+        )
+
     def learning_rate_schedule(
         self, steps_per_epoch: int
-    ) -> keras.optimizers.schedules.LearningRateSchedule:
+    ) -> keras.optimizers.schedules.LearningRateSchedule | float:
         """Returns the learning rate as a function of the step.
 
         Raises:
@@ -65,6 +85,8 @@ class TrainingSettings:
                 warmup_target=self.learning_rate,
                 warmup_steps=warm_up,
             )
+        if self.schedule == "constant":
+            return self.learning_rate
         raise ValueError(
             f"TrainingSettings: schedule must be one of {SCHEDULES}. "
             f"Received: schedule={self.schedule!r}"

@@ -10,12 +10,14 @@ import shutil
 from typing import Any
 
 import keras
+import numpy as np
 
 from rse_tf.data import Dataset
 from rse_tf.files import atomic_path, atomic_write_text
 from rse_tf.models import NetworkSpec
 from rse_tf.training.devices import make_strategy
 from rse_tf.training.loop import Loop, TrainingError
+from rse_tf.training.objectives import CrossEntropy, Objective
 from rse_tf.training.settings import TrainingSettings
 
 # Part of every key: raise it when the same settings no longer give the same model.
@@ -38,6 +40,7 @@ class Trainer:
         strategy: name of the distribution strategy. It is not part of the folder's name: how
             the work is spread over devices changes which noise is drawn, not its law.
         may_train: whether `fit` trains what is not there yet.
+        label: what the progress lines say in front of the folder's name.
     """
 
     dataset: Dataset
@@ -45,17 +48,28 @@ class Trainer:
     models_dir: pathlib.Path
     strategy: str = "auto"
     may_train: bool = True
+    label: str = ""
 
-    def fit(self, spec: NetworkSpec) -> keras.Model:
-        """Returns the float32 network with its weights of the best validation accuracy.
+    def fit(
+        self,
+        spec: NetworkSpec,
+        objective: Objective = CrossEntropy(),
+        start: keras.Model | None = None,
+    ) -> keras.Model:
+        """Returns the trained float32 network.
 
         It is loaded if it was trained before, and a killed training goes on where it stopped.
+
+        Args:
+            spec: what the network is built from.
+            objective: what to minimise. Default: cross-entropy.
+            start: a model of the same network whose weights to start from, or `None`.
 
         Raises:
             NotTrainedError: if it is not there and `may_train` is false.
             TrainingDivergedError: if the loss becomes NaN or infinite.
         """
-        directory = self.directory(spec)
+        directory = self.directory(spec, objective, start)
         finished = directory / "model.keras"
         if not finished.exists():
             if not self.may_train:
@@ -64,27 +78,41 @@ class Trainer:
                     "same flags first"
                 )
             directory.mkdir(parents=True, exist_ok=True)
-            facts = json.dumps(self._facts(spec), indent=1)
+            facts = json.dumps(self._facts(spec, objective, start), indent=1)
             atomic_write_text(directory / "settings.json", facts)
-            self._train(spec, directory, finished)
+            self._train(spec, objective, start, directory, finished)
         return keras.models.load_model(finished)
 
-    def directory(self, spec: NetworkSpec) -> pathlib.Path:
-        """Where the network of these settings is kept."""
-        text = json.dumps(self._facts(spec), sort_keys=True)
+    def directory(
+        self,
+        spec: NetworkSpec,
+        objective: Objective = CrossEntropy(),
+        start: keras.Model | None = None,
+    ) -> pathlib.Path:
+        """Where the network of these settings is kept; arguments as for `fit`."""
+        text = json.dumps(self._facts(spec, objective, start), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         dataset = pathlib.Path(self.dataset.name).stem.replace("/", "_")
         noise = "noisy" if spec.init_noise or spec.inner_noise else "plain"
         return self.models_dir / f"{dataset}-{spec.name}-{noise}-{digest}"
 
-    def _train(self, spec: NetworkSpec, directory: pathlib.Path, finished: pathlib.Path) -> None:
+    def _train(
+        self,
+        spec: NetworkSpec,
+        objective: Objective,
+        start: keras.Model | None,
+        directory: pathlib.Path,
+        finished: pathlib.Path,
+    ) -> None:
         loop = Loop(
             lambda dtype: spec.build(dtype=dtype),
             self.dataset,
             self.settings,
+            objective,
             make_strategy(self.strategy),
             directory,
-            label=directory.name,
+            label=" ".join(filter(None, (self.label, directory.name))),
+            start=start,
         )
         loop.run()
         # Training may have run in low precision; the result does not depend on that.
@@ -94,7 +122,9 @@ class Trainer:
             model.save(unfinished)
         shutil.rmtree(directory / "checkpoint")  # of use only to go on
 
-    def _facts(self, spec: NetworkSpec) -> dict[str, Any]:
+    def _facts(
+        self, spec: NetworkSpec, objective: Objective, start: keras.Model | None
+    ) -> dict[str, Any]:
         """Everything the trained weights follow from."""
         return {
             "format": _FORMAT,
@@ -102,4 +132,14 @@ class Trainer:
             "fingerprint": self.dataset.fingerprint,
             "network": dataclasses.asdict(spec),
             "training": dataclasses.asdict(self.settings),
+            "objective": objective.facts(),
+            "start": None if start is None else weights_digest(start),
         }
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Returns a checksum of all weights of a model: what a model is, whatever its name."""
+    digest = hashlib.sha256()
+    for weights in model.get_weights():
+        digest.update(np.ascontiguousarray(weights).data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,291 @@
+"""ZOO: the attack of Carlini and Wagner without gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from rse_tf.attacks.attack import per_image, squared_l2
+from rse_tf.attacks.carlini_wagner import _LOOKS, CarliniWagnerL2, Scalars, _advantage, _Descent
+from rse_tf.attacks.randomness import image_keys
+from rse_tf.attacks.zoo_coordinates import (
+    Level,
+    enlarge,
+    estimate,
+    importance,
+    pick_coordinates,
+)
+from rse_tf.attacks.zoo_descent import State, Task, descend
+from rse_tf.attacks.zoo_solvers import adam_step, newton_step, no_moments, put
+
+SOLVERS = ("adam", "newton")
+NOISE = ("fresh", "common")
+_DEFAULT_H = {"adam": 1e-4, "newton": 1e-2}
+
+
+@dataclasses.dataclass(frozen=True)
+class ZOO(CarliniWagnerL2):
+    """Minimises the objective of Carlini and Wagner by queries alone, without a gradient.
+
+    The objective is `||x' - x||^2 + c * max(margin + confidence, 0)`. The margin is the
+    reference's difference of two log-probabilities, which is the same number as the difference
+    of their logits, and is computed as such. Every iteration picks some coordinates of every
+    image, asks the model on both sides of each, and moves each by its own step of Adam or of
+    Newton's method. No query lies outside the bounds.
+
+    Args:
+        model: callable from images to logits.
+        const: the fixed c, or `None` for the binary search per image.
+        iterate: with a fixed c, what is returned: `"best"`, the closest adversarial image met
+            before an iteration, or `"last"`, the last one whether adversarial or not. The binary
+            search returns the closest one. An image without any stays as it was.
+        steps: iterations per descent. Default 1000 (the reference, CIFAR-10; 3000 for MNIST).
+        learning_rate: of Adam in units of the modifier, of Newton the share of its step.
+            Default 1e-2 (reference).
+        confidence: the margin by which an adversarial image has to win. Default 0.
+        binary_search_steps: number of descents of the binary search. Default 9 (reference).
+            Each of them looks at the same coordinates.
+        initial_const: where the search starts. Default 0.01 (reference).
+        abort_early: as in `CarliniWagnerL2`; judged at the last level of `resize` only.
+        coordinates: how many coordinates of an image an iteration looks at. Default 128
+            (reference); no more than there are at the smallest level.
+        solver: `"adam"` or `"newton"`, coordinate by coordinate.
+        h: how far from the image the two sides of a difference are, in units of the modifier.
+            Default 1e-4 for Adam (reference) and 1e-2 for Newton: the rounding of float32 logits
+            around 1 is 1e-7, and a second difference divides it by h^2, which leaves 10 at the
+            reference's 1e-4, more than any curvature, and 1e-3 at 1e-2. Networks that compute
+            in bfloat16 need a larger one in either case.
+        importance_sampling: whether coordinates are drawn in proportion to the largest change so
+            far in their region, 8 x 8 regions per channel, and not uniformly. Unlike in the
+            reference, each keeps 1 % of the largest weight, and it starts with the first level.
+        resize: sides of the hierarchical attack, for example `(32, 64)`: the modifier is first
+            32 x 32, then 64 x 64, then of full size, each for an equal share of the steps, and
+            enlarged bilinearly. Adam starts anew at each level, as in the reference.
+        tanh_space: whether the modifier is added in tanh space instead of to the pixels. The
+            reference does so for CIFAR-10 and ImageNet, not for MNIST: in float32 pixels at a
+            bound do not move there.
+        noise: with a randomised model, `"fresh"` lets every query meet noise of its own, as the
+            reference would. `"common"` gives the two sides of every difference the same draw,
+            which cancels out; it needs a model with a method `redraw()`, such as
+            `rse_tf.layers.CommonNoise(model)`. Newton's method then asks for the middle of every
+            difference too, under its draw: three queries per coordinate.
+        seed: integer that fixes which coordinates are picked, with the image's own pixels.
+        max_rows: how many images go through the model at a time, whatever `batch_size` and
+            `coordinates`. It bounds memory. Default 1024.
+
+    An iteration costs `2 * coordinates + 1` queries. Before the binary search and every
+    difference, a model with a method `redraw()` is told when to draw its noise.
+
+    Raises:
+        ValueError: if an argument is out of its range; when called, if `resize` is not smaller
+            than the images, or the images are no `[batch, height, width, channels]` where
+            `resize` or `importance_sampling` need them.
+
+    Reference:
+        Chen, Zhang, Sharma, Yi and Hsieh, ZOO: Zeroth Order Optimization Based Black-box
+        Attacks to Deep Neural Networks without Training Substitute Models (2017),
+        arXiv:1708.03999.
+    """
+
+    iterate: str = "best"
+    steps: int = 1000
+    learning_rate: float = 1e-2
+    initial_const: float = 0.01
+    coordinates: int = 128
+    solver: str = "adam"
+    h: float | None = None
+    importance_sampling: bool = False
+    resize: tuple[int, ...] = ()
+    tanh_space: bool = False
+    noise: str = "fresh"
+    seed: int = 0
+    max_rows: int = 1024
+    scalars: ClassVar[tuple[str, ...]] = (*CarliniWagnerL2.scalars, "h", "seed")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, smallest in (("coordinates", 1), ("seed", 0), ("max_rows", 1)):
+            self._check_integer(name, smallest)
+        for name, choices in (("solver", SOLVERS), ("noise", NOISE)):
+            if getattr(self, name) not in choices:
+                raise self._error(name, f"one of {choices}", getattr(self, name))
+        for name in ("importance_sampling", "tanh_space"):
+            if not isinstance(getattr(self, name), bool):
+                raise self._error(name, "True or False", getattr(self, name))
+        if self.h is not None:
+            self._check_number("h", positive=True)
+        sides = np.asarray(self.resize)
+        if sides.size and (
+            sides.dtype.kind != "i" or sides.ndim != 1 or sides[0] < 1 or (np.diff(sides) < 1).any()
+        ):
+            raise self._error("resize", "rising positive integers", self.resize)
+        object.__setattr__(self, "resize", tuple(int(side) for side in sides))
+        if self.noise == "common" and not callable(getattr(self.model, "redraw", None)):
+            expected = (
+                "a model with a method redraw() when noise='common'; wrap it, for example in "
+                "rse_tf.layers.CommonNoise"
+            )
+            raise self._error("model", expected, self.model)
+
+    def _check_images(self, images: Any) -> np.ndarray:
+        images = super()._check_images(images)
+        if (self.resize or self.importance_sampling) and images.ndim != 4:
+            raise self._error("images", "[batch, height, width, channels]", images.shape)
+        if self.resize and self.resize[-1] >= min(images.shape[1:3]):
+            raise self._error("resize", f"smaller than the images {images.shape}", self.resize)
+        return images
+
+    def _perturb(
+        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        if self.const is None:
+            best, steps = self._search(images, classes, targeted, scalars)
+        else:
+            start = self._to_tanh_space(images)
+            const = tf.fill(tf.shape(classes), scalars["const"])
+            end = self._descend(images, start, classes, const, targeted, scalars)
+            best = images + end.modifier if self.iterate == "last" else end.best
+            steps = end.steps
+        sides = 3 if self._asks_for_the_middle() else 2
+        return best, steps, steps * (sides * self._number(images) + 1)
+
+    def _descend(
+        self,
+        images: tf.Tensor,
+        start: tf.Tensor,
+        classes: tf.Tensor,
+        const: tf.Tensor,
+        targeted: bool,
+        scalars: Scalars,
+    ) -> _Descent:
+        """Runs the solver from the images, level by level."""
+        keys = image_keys(images, scalars["seed"], self.bounds)
+        task = Task(images, images, classes, const, keys)
+        if self.tanh_space:
+            task = task._replace(origin=start, center=self._to_pixels(start))
+        abort = self.const is None if self.abort_early is None else self.abort_early
+        shapes, steps, done = self._shapes(images), scalars["steps"], tf.constant(0)
+
+        modifier = tf.zeros([tf.shape(images)[0], math.prod(shapes[0])])
+        infinite, zero = tf.fill(tf.shape(classes), float("inf")), tf.zeros_like(classes)
+        moments = no_moments(modifier)
+        state = State(modifier, moments, images, infinite, infinite, zero, zero == 0)
+        for number, shape in enumerate(shapes):
+            if number:
+                modifier = enlarge(state.modifier, shapes[number - 1], shape)
+                modifier = tf.reshape(modifier, [-1, math.prod(shape)])
+                state = state._replace(modifier=modifier, moments=no_moments(modifier))
+            state = state._replace(last_loss=infinite, running=zero == 0)
+            end = steps * (number + 1) // len(shapes)
+            last = number == len(shapes) - 1
+            state = descend(
+                functools.partial(self._move, shape, targeted, scalars),
+                state,
+                task,
+                done=done,
+                end=end,
+                look=tf.maximum(steps // _LOOKS, 1) if abort and last else steps,
+            )
+            done = end
+        moved = self._level(task, shapes[-1]).images(state.modifier) - images
+        unused = tf.zeros_like(moved)
+        return _Descent(moved, unused, unused, *state[2:])
+
+    def _move(
+        self,
+        shape: tuple[int, ...],
+        targeted: bool,
+        scalars: Scalars,
+        i: tf.Tensor,
+        state: State,
+        task: Task,
+    ) -> tuple[State, tf.Tensor]:
+        """One iteration; also returns the loss before it."""
+        level = self._level(task, shape)
+        x = level.images(state.modifier)
+        l2 = squared_l2(x - task.center)
+        advantage = _advantage(self._logits(x), task.classes, targeted)
+        hinge = tf.nn.relu(scalars["confidence"] - advantage)
+        loss = l2 + task.const * hinge
+        closer = (advantage > 0) & (advantage >= scalars["confidence"]) & (l2 < state.best_l2)
+        best = tf.where(per_image(closer, x), x, state.best)
+        # NaN is kept, for the caller to see it.
+        best = tf.where(per_image(tf.math.is_finite(loss), x), best, float("nan"))
+
+        def hinges(sides: list[tf.Tensor], rows: tf.Tensor) -> list[tf.Tensor]:
+            classes = tf.gather(task.classes, rows)
+            advantages = [_advantage(z, classes, targeted) for z in self._side_logits(sides)]
+            return [tf.nn.relu(scalars["confidence"] - advantage) for advantage in advantages]
+
+        keys = task.keys + tf.cast(i, tf.int64)
+        weights = tf.ones_like(state.modifier)
+        if self.importance_sampling:
+            weights = importance(state.modifier, shape)
+        picked = pick_coordinates(weights, keys, self._number(task.center))
+        slope, curvature = estimate(
+            hinges,
+            level,
+            state.modifier,
+            picked,
+            h=scalars.get("h", _DEFAULT_H[self.solver]),
+            const=task.const,
+            current=None if self._asks_for_the_middle() else hinge,
+            max_rows=self.max_rows,
+        )
+        step, moments = newton_step(slope, curvature), state.moments
+        if self.solver == "adam":
+            step, moments = adam_step(moments, picked, slope)
+        moved = tf.gather(state.modifier, picked, batch_dims=1) - scalars["learning_rate"] * step
+        modifier = put(state.modifier, picked, moved)
+        state = state._replace(
+            modifier=tf.clip_by_value(modifier, level.lower, level.upper),
+            moments=moments,
+            best=best,
+            best_l2=tf.where(closer, l2, state.best_l2),
+        )
+        return state, loss
+
+    def _level(self, task: Task, shape: tuple[int, ...]) -> Level:
+        low, high = self.bounds
+        one = tf.ones([tf.shape(task.center)[0], math.prod(shape)])
+        if self.tanh_space:
+            lower, upper = one * -float("inf"), one * float("inf")
+            return Level(task.origin, task.center, lower, upper, shape, self._to_pixels)
+        lower, upper = one * (low - high), one * (high - low)
+        if shape == tuple(task.center.shape[1:]):
+            pixels = tf.reshape(task.center, [-1, math.prod(shape)])
+            lower, upper = low - pixels, high - pixels
+        clip = functools.partial(tf.clip_by_value, clip_value_min=low, clip_value_max=high)
+        return Level(task.origin, task.center, lower, upper, shape, clip)
+
+    def _shapes(self, images: tf.Tensor) -> list[tuple[int, ...]]:
+        full = tuple(images.shape[1:])
+        return [*((side, side, *full[2:]) for side in self.resize), full]
+
+    def _number(self, images: tf.Tensor) -> int:
+        return min(self.coordinates, math.prod(self._shapes(images)[0]))
+
+    def _asks_for_the_middle(self) -> bool:
+        return self.solver == "newton" and self.noise == "common"
+
+    # The model's noise, where it can be told when to draw.
+
+    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+        self._redraw()
+        return super()._logits(images)
+
+    def _side_logits(self, sides: list[tf.Tensor]) -> list[tf.Tensor]:
+        if self.noise == "fresh":
+            return [self._logits(side) for side in sides]
+        self._redraw()
+        return [super(ZOO, self)._logits(side) for side in sides]
+
+    def _redraw(self) -> None:
+        redraw = getattr(self.model, "redraw", None)
+        if redraw is not None:
+            redraw()

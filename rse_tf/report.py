@@ -1,0 +1,62 @@
+"""Builds tables and plots from finished runs.
+
+python -m rse_tf.report RUN [RUN ...] [--output=report] [--table=rse/table2]
+
+A RUN is the workdir of a run, or any folder that has some below it. With --table, their rows are
+laid out as that table or figure of the papers.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from rse_tf import config, experiment
+from rse_tf.reporting import (
+    PAPER,
+    format_table,
+    load_galleries,
+    read_json,
+    write_exhibit,
+    write_report,
+)
+from rse_tf.settings import ConfigError
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the program with its command line, the program's name first."""
+    own = flags.FlagValues()
+    flags.DEFINE_string("output", "report", "folder of the report", flag_values=own)
+    flags.DEFINE_string("table", None, "table or figure to lay out as", flag_values=own)
+    if {"--help", "-h", "-help"} & set(arguments):
+        print(f"{__doc__.strip()}\n{own.main_module_help()}")
+        return
+    try:
+        folders = own(arguments)[1:]
+    except flags.Error as error:
+        raise ConfigError(str(error)) from error
+    table = own["table"].value
+    if table not in (None, *PAPER):
+        raise ConfigError(f"--table must be one of {', '.join(PAPER)}. Received: {table!r}")
+    files = sorted(file for folder in folders for file in pathlib.Path(folder).rglob("result.json"))
+    if not files:
+        raise ConfigError(f"no finished run, with a result.json, in: {' '.join(folders) or '-'}")
+    rows = [row for file in files for row in read_json(file).rows]
+    galleries = [gallery for file in files for gallery in load_galleries(file.parent)]
+    runs, versions = {"runs": [str(file.parent) for file in files]}, experiment.versions()
+    output = pathlib.Path(own["output"].value)
+    if table is None:
+        print(format_table(rows))
+        paths = write_report(output, rows, galleries, flags=runs, versions=versions)
+    else:
+        head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
+        paths = write_exhibit(
+            table, rows, output, head, galleries, flags=runs, versions=versions
+        )
+        print(paths[0].read_text())
+    for path in paths:
+        print(path)
+
+
+if __name__ == "__main__":
+    config.report_mistakes(lambda: main(sys.argv))

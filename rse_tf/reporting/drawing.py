@@ -1,0 +1,145 @@
+"""What all figures share: colours, axes, and how they are saved. No pyplot, no global state."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+from rse_tf.files import atomic_path
+
+# Okabe and Ito's colours for all kinds of colour vision, without their yellow, which is too
+# pale for a line on white. Markers differ as well, for prints in black and white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#7F7F7F")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+_GREY = "#707070"
+DPI = 100
+
+Style = dict[str, Any]
+
+# Open markers around the filled ones: where the two agree, both can still be seen.
+PAPER: Style = {
+    "linestyle": "--",
+    "linewidth": 1.1,
+    "markersize": 7.5,
+    "markerfacecolor": "none",
+    "markeredgewidth": 0.9,
+    "zorder": 4,
+}
+
+
+def styles_of(labels: Iterable[str]) -> dict[str, Style]:
+    """Returns a style for each curve, by label."""
+    looks = zip(itertools.cycle(COLOURS), itertools.cycle(_MARKERS))
+    return {
+        label: {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.6}
+        for label, (colour, marker) in zip(dict.fromkeys(labels), looks)
+    }
+
+
+def tidy(axes: Axes, title: str) -> None:
+    """Gives axes a title, a faint grid and no frame on the right and at the top."""
+    axes.set_title(title, fontsize=10)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend(
+    figure: Figure,
+    styles: dict[str, Style],
+    sources: Iterable[str],
+    has_spread: bool,
+    handles: Sequence[Any] = (),
+) -> None:
+    """Adds a legend outside of the axes.
+
+    Args:
+        figure: the figure.
+        styles: a style for each curve, by label.
+        sources: where the dashed curves come from; nothing without any.
+        has_spread: whether there are error bars.
+        handles: stand before all others.
+    """
+    handles = [
+        *handles,
+        *(Line2D([], [], label=wrapped(label), **style) for label, style in styles.items()),
+    ]
+    names = list(dict.fromkeys(sources))
+    if names:
+        grey: Style = {"color": _GREY, "marker": "o"}
+        label = wrapped(f"published: {'; '.join(names)}")
+        handles.append(Line2D([], [], label=label, **{**grey, **PAPER}))
+    if has_spread:
+        bar: Style = {"color": _GREY, "marker": "|", "markersize": 12, "linestyle": "none"}
+        handles.append(Line2D([], [], label="standard deviation\nover evaluation seeds", **bar))
+    if handles:
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
+
+
+def wrapped(label: str) -> str:
+    """Breaks a label of a legend into lines."""
+    return "\n".join(textwrap.wrap(label, 24))
+
+
+def const_axis(
+    axes: Axes, strengths: Iterable[float], count: int
+) -> Callable[[float, int], float]:
+    """Makes the horizontal axis one of c, logarithmic, with a place for c = 0 to the left.
+
+    Args:
+        axes: the axes.
+        strengths: all values of c.
+        count: number of curves.
+
+    Returns:
+        A function from c and the index of a curve to a place on the axis. Clean points of
+        several curves stand beside each other.
+    """
+    consts = sorted(set(strengths) - {0.0}) or [1.0]
+    low, high = math.log10(consts[0]), math.log10(consts[-1])
+    span = high - low or 1.0
+    clean = low - 0.2 * span
+    if span > 2:
+        ticks = [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    else:  # too few powers of ten: mark the values themselves, but no two that would touch
+        ticks = consts[:1]
+        for const in consts[1:]:
+            if math.log10(const / ticks[-1]) > 0.09 * span:
+                ticks.append(const)
+    axes.set_xscale("log")
+    axes.set_xlim(10 ** (clean - 0.1 * span), 10 ** (high + 0.06 * span))
+    axes.xaxis.set_major_locator(FixedLocator([10**clean, *ticks]))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: "clean" if math.isclose(x, 10**clean) else f"{x:g}")
+    )
+    axes.xaxis.set_minor_locator(FixedLocator(consts))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.axvline(10 ** (low - 0.09 * span), color=_GREY, linewidth=0.8, linestyle=":")
+    axes.set_xlabel("attack strength c (const)")
+
+    def place(const: float, index: int) -> float:
+        return const or 10 ** (clean + 0.14 * span * beside(index, count))
+
+    return place
+
+
+def beside(index: int, count: int) -> float:
+    """Spreads points of the same x over (-1/2, 1/2), so that none hides another."""
+    return (index + 0.5) / count - 0.5
+
+
+def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Saves a figure at its own size, whole or not at all."""
+    # The canvas's own method: savefig would follow the reader's rcParams.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file)

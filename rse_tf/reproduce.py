@@ -1,0 +1,44 @@
+"""Runs all rows of a table or figure of the papers and sets the paper's numbers beside ours.
+
+python -m rse_tf.reproduce --table=rse/table2 [--scale=smoke|cpu|paper] [--rows='mnist_*'] ...
+
+--list names all tables and figures. Further flags go on top of every row, such as
+--data_dir=DIR or --num_images=100. What is finished is not run again, and a run that was killed
+goes on.
+"""
+
+import sys
+
+from absl import flags
+
+from rse_tf import config, reproduction
+from rse_tf.settings import ConfigError
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the program with its command line, the program's name first."""
+    own = flags.FlagValues()
+    flags.DEFINE_string("table", None, "the table or figure; see --list", flag_values=own)
+    flags.DEFINE_string("scale", "paper", "smoke, cpu or paper", flag_values=own)
+    flags.DEFINE_string("rows", "*", "which rows, such as 'mnist_*'", flag_values=own)
+    flags.DEFINE_string("output", "runs", "folder of all runs", flag_values=own)
+    flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
+    if {"--help", "-h", "-help"} & set(arguments):
+        print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{reproduction.list_exhibits()}")
+        return
+    try:
+        extra = own(arguments, known_only=True)[1:]
+    except flags.Error as error:
+        raise ConfigError(str(error)) from error
+    if own["list"].value:
+        print(reproduction.list_exhibits())
+        return
+    if own["table"].value is None:
+        raise ConfigError("--table=NAME is needed; --list names them all")
+    table, scale, output, rows = (own[n].value for n in ("table", "scale", "output", "rows"))
+    for path in reproduction.reproduce(table, scale, output, rows, extra):
+        print(path)
+
+
+if __name__ == "__main__":
+    config.report_mistakes(lambda: main(sys.argv))

@@ -1,0 +1,173 @@
+"""Runs every row of a table or figure of the papers and lays them out as the paper does."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import pathlib
+import time
+from collections.abc import Sequence
+
+import keras
+
+from rse_tf import config, experiment
+from rse_tf.reporting import (
+    PAPER,
+    Gallery,
+    Row,
+    load_galleries,
+    plain,
+    read_json,
+    write_exhibit,
+)
+from rse_tf.settings import Config, ConfigError
+
+FLAGS = pathlib.Path("flags")
+SCALES = ("smoke", "cpu", "paper")
+# These show the rows of another one in another way.
+_SAME_ROWS = {"ensembles/figure2": "ensembles/table2", "rse/figure7": "rse/table3"}
+_COST = "# Cost: "
+
+
+def row_files(exhibit: str, pattern: str = "*") -> list[pathlib.Path]:
+    """Returns the flag files of an exhibit's rows, in a fixed order.
+
+    Args:
+        exhibit: a key of `PAPER`.
+        pattern: which rows, by their names below the exhibit's folder, such as `"mnist_*"`.
+
+    Raises:
+        ConfigError: if there is no such exhibit or row, or the files are not here.
+    """
+    if exhibit not in PAPER:
+        raise ConfigError(f"--table must be one of {', '.join(PAPER)}. Received: {exhibit!r}")
+    folder = FLAGS / _SAME_ROWS.get(exhibit, exhibit)
+    if not folder.is_dir():
+        raise ConfigError(f"no folder {folder}: run this in a checkout of rse_tf, where flags/ is")
+    files = sorted(folder.rglob("*.flags"))
+    names = {path: path.relative_to(folder).with_suffix("").as_posix() for path in files}
+    rows = [path for path in files if path.stem not in {"base", *SCALES}]
+    chosen = [path for path in rows if fnmatch.fnmatchcase(names[path], pattern)]
+    if not chosen:
+        raise ConfigError(
+            f"--rows must match one of {', '.join(names[path] for path in rows)}. "
+            f"Received: {pattern!r}"
+        )
+    return chosen
+
+
+def scale_file(row: pathlib.Path, scale: str) -> pathlib.Path:
+    """Returns the scale that goes on top of a row: the nearest one above it, or the common one."""
+    for folder in row.parents:
+        if (folder / f"{scale}.flags").exists():
+            return folder / f"{scale}.flags"
+    return FLAGS / "scale" / f"{scale}.flags"
+
+
+def list_exhibits() -> str:
+    """Returns the names of all tables and figures, what they show, and what they cost."""
+    lines = []
+    for name, exhibit in PAPER.items():
+        files = row_files(name)
+        lines += [f"{name:<20}{exhibit.title} ({len(files)} runs)"]
+        if name in _SAME_ROWS:
+            lines.append(f"{'':<20}the runs of {_SAME_ROWS[name]}")
+            continue
+        bases = sorted({path.with_name("base.flags") for path in files})
+        for base in (path for path in bases if path.exists()):
+            costs = [line for line in base.read_text().splitlines() if line.startswith(_COST)]
+            lines += [f"{'':<20}{line.removeprefix(_COST)}" for line in costs]
+    return "\n".join(lines)
+
+
+def reproduce(
+    exhibit: str, scale: str, output: str, pattern: str, extra: Sequence[str]
+) -> list[pathlib.Path]:
+    """Runs what is missing of an exhibit, and writes it anew after every row.
+
+    Networks and attacks are shared by all exhibits of the same `output`. A row that was
+    finished with the same flags is read and not run again; one that was killed goes on.
+
+    Args:
+        exhibit: a key of `rse_tf.reporting.PAPER`.
+        scale: `"smoke"`, `"cpu"` or `"paper"`.
+        output: folder of all runs.
+        pattern: which rows are run; those that are not stand in the table as missing.
+        extra: flags that go on top of every row, such as `--data_dir=DIR`.
+
+    Returns:
+        The files of the table or figure.
+
+    Raises:
+        ConfigError: if there is no such exhibit, or a flag is impossible.
+    """
+    if scale not in SCALES:
+        raise ConfigError(f"--scale must be one of {', '.join(SCALES)}. Received: {scale!r}")
+    files = row_files(exhibit, pattern)
+    runs = [_config(file, scale, pathlib.Path(output), extra) for file in files]
+    program = f"python -m rse_tf.reproduce --table={exhibit} --scale={scale}"
+    command = " ".join([program, *([] if pattern == "*" else [f"--rows='{pattern}'"]), *extra])
+    rows: list[Row] = []
+    galleries: list[Gallery] = []
+    paths: list[pathlib.Path] = []
+    durations: list[float] = []
+    for number, (file, run) in enumerate(zip(files, runs, strict=True), start=1):
+        print(f"[{number}/{len(runs)}] {file}{_time_left(durations, len(runs))}", flush=True)
+        start = time.monotonic()
+        found = finished_rows(run)
+        if found is None:
+            keras.backend.clear_session()  # else each row's graphs would stay in memory
+            found = experiment.run(run)
+            durations.append(time.monotonic() - start)
+        else:
+            print(f"finished before: {run.workdir}", flush=True)
+            durations.append(0.0)
+        rows += found
+        galleries += load_galleries(str(run.workdir))
+        paths = write_exhibit(
+            exhibit, rows, pathlib.Path(output) / scale, head(command, number, len(runs)),
+            galleries, flags={"command": command}, versions=experiment.versions())  # fmt: skip
+    return paths
+
+
+def finished_rows(run: Config) -> list[Row] | None:
+    """Returns the rows of a run that is finished with the very same flags, else `None`."""
+    file = pathlib.Path(str(run.workdir)) / "result.json"
+    if not file.exists():
+        return None
+    result = read_json(file)
+    same = result.flags == plain(dataclasses.asdict(run), "flags")
+    return result.rows if same and result.versions == experiment.versions() else None
+
+
+def head(command: str, finished: int, total: int) -> str:
+    """Returns what stands on top of an exhibit: how it was made, by what, and how far it is."""
+    made_by = ", ".join(f"{name} {number}" for name, number in experiment.versions().items())
+    missing = "" if finished == total else f"\n\n{finished} of {total} runs are finished."
+    return f"Made by `{command}`\n\nwith {made_by}.{missing}"
+
+
+def _config(
+    file: pathlib.Path, scale: str, output: pathlib.Path, extra: Sequence[str]
+) -> Config:
+    folder = file.relative_to(FLAGS).with_suffix("")
+    return config.parse(
+        [
+            "rse_tf.reproduce",
+            f"--flagfile={file}",
+            f"--flagfile={scale_file(file, scale)}",
+            f"--workdir={output / scale / folder}",
+            f"--models_dir={output / 'models'}",
+            f"--attacks_dir={output / 'attacks'}",
+            *extra,
+        ],
+        "",
+    )
+
+
+def _time_left(durations: Sequence[float], total: int) -> str:
+    done = [seconds for seconds in durations if seconds]
+    if not done:
+        return ""
+    minutes = (total - len(durations)) * sum(done) / len(done) / 60
+    return f"  (about {minutes:.0f} minutes left, by the mean of the rows so far)"

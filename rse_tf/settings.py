@@ -1,0 +1,289 @@
+"""All settings of a run: one frozen, validated Config."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from rse_tf import training
+from rse_tf.attacks import ATTACKS
+from rse_tf.data import AUGMENTATIONS, DATASETS
+from rse_tf.defaults import ATTACK_FLAGS, GRADIENTS, attack_points, run_defaults
+from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
+from rse_tf.layers.noise import DISTRIBUTIONS
+from rse_tf.models import INIT_NOISE_AT, MODELS
+
+
+class ConfigError(ValueError):
+    """A flag has a value that cannot be, alone or beside the others."""
+
+
+def _flag(group: str, default: Any, help_: str, choices: Sequence[str] | None = None) -> Any:
+    metadata = {"group": group, "help": help_, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_DATA, _NETWORK, _DEFENSE, _TRAINING = "Data", "Network", "Defense", "Training"
+_ATTACK, _SCORING, _RUN = "Attack", "Scoring", "Run"
+
+_AT_LEAST_1 = (
+    "image_size", "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
+    "attack_batch_size", "num_draws", "eval_seeds", "binary_search_steps", "members",
+    "retraining_epochs", "restarts", "coordinates", "resize",
+)  # fmt: skip
+_POSITIVE = (
+    "learning_rate", "attack_learning_rate", "initial_const", "step_size", "temperature",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "init_noise", "inner_noise", "weight_decay", "confidence", "const", "epsilon", "member_noise",
+    "image_noise", "training_epsilon", "retraining_epsilon", "random_step",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A validated run. Every field is a flag of the same name.
+
+    A field of the data, the network, the defense or the training that is left at `None` takes
+    the default of the data set (see `rse_tf.defaults`). Those of an attack stay as they are;
+    `attack_points` has the values that they stand for.
+
+    Raises:
+        ConfigError: if a value is impossible, alone or together with the others.
+    """
+
+    dataset: str = _flag(
+        _DATA, "mnist_5k", "mnist_5k (needs no network), mnist, cifar10, stl10, another name of "
+        "TensorFlow Datasets, or path/to/file.npz")  # fmt: skip
+    data_dir: str | None = _flag(_DATA, None, "TensorFlow Datasets directory")
+    image_size: int | None = _flag(_DATA, None, "resize TensorFlow Datasets images to this size")
+    validation_fraction: float = _flag(
+        _DATA, 0.1, "share of the training images held out; with 0 the last epoch is kept")
+
+    model: str | None = _flag(_NETWORK, None, "network", sorted(MODELS))
+    activation: str = _flag(_NETWORK, "relu", "activation: relu, brelu, or a Keras name")
+    init_noise: float | None = _flag(_NETWORK, None, "noise before the first convolution")
+    inner_noise: float | None = _flag(_NETWORK, None, "noise before the other convolutions")
+    noise_distribution: str = _flag(_NETWORK, "gaussian", "kind of the noise", DISTRIBUTIONS)
+    init_noise_at: str = _flag(
+        _NETWORK, "first_conv", "where init_noise goes: as the paper says, or as the authors' "
+        "VGG16 code does", INIT_NOISE_AT)  # fmt: skip
+
+    defense: tuple[str, ...] = _flag(
+        _DEFENSE, ("none", "rse"), "one or several, with commas; an ensemble goes with any way to "
+        "train its members: ensemble_bagging+rse", sorted(DEFENSES | ENSEMBLES))  # fmt: skip
+    members: int = _flag(_DEFENSE, 10, "networks in an ensemble")
+    member_noise: float | None = _flag(
+        _DEFENSE, None, "ensemble_gauss_noise: noise added once to the images of each member")
+    temperature: float | None = _flag(_DEFENSE, None, "distillation: what logits are divided by")
+    training_epsilon: float | None = _flag(
+        _DEFENSE, None, "adversarial_training: L-infinity distance of its FGSM images")
+    rho: float = _flag(_DEFENSE, 0.5, "adversarial_training: weight of the clean loss")
+    retraining_epsilon: tuple[float, ...] = _flag(
+        _DEFENSE, (0.1, 0.3), "adversarial_retraining: smallest and largest distance of FGSM")
+    retraining_epochs: int | None = _flag(
+        _DEFENSE, None, "adversarial_retraining: its epochs; default half as many again")
+    image_noise: float = _flag(_DEFENSE, 0.05, "robust_opt_brelu: noise on training images")
+
+    epochs: int | None = _flag(_TRAINING, None, "passes over the training images")
+    batch_size: int = _flag(_TRAINING, 128, "images per step, over all devices")
+    optimizer: str = _flag(_TRAINING, "sgd", "optimizer", training.OPTIMIZERS)
+    learning_rate: float | None = _flag(_TRAINING, None, "peak learning rate")
+    schedule: str | None = _flag(_TRAINING, None, "learning rate schedule", training.SCHEDULES)
+    weight_decay: float = _flag(_TRAINING, 5e-4, "factor of the weights in their gradient")
+    augmentation: str | None = _flag(_TRAINING, None, "of the training images", AUGMENTATIONS)
+    dtype_policy: str = _flag(
+        _TRAINING, "float32", "precision of the training", training.DTYPE_POLICIES)
+    strategy: str = _flag(_TRAINING, "auto", "devices; auto: all GPUs", training.STRATEGIES)
+
+    attack: tuple[str, ...] = _flag(
+        _ATTACK, ("carlini_wagner",), "one or several, with commas; none: clean images only",
+        ["none", *sorted(ATTACKS)])  # fmt: skip
+    const: tuple[float, ...] | None = _flag(_ATTACK, None, "C&W, zoo: one row for each c")
+    binary_search: bool = _flag(_ATTACK, False, "C&W, zoo: search c for each image instead")
+    binary_search_steps: int | None = _flag(_ATTACK, None, "C&W, zoo: steps of that search")
+    initial_const: float | None = _flag(_ATTACK, None, "C&W, zoo: where the search starts")
+    iterate: str | None = _flag(
+        _ATTACK, None, "C&W, zoo: keep the last or the best iterate", ("last", "best"))
+    confidence: float | None = _flag(_ATTACK, None, "C&W, zoo: margin to win by, in logits")
+    epsilon: tuple[float, ...] | None = _flag(
+        _ATTACK, None, "the others: one row for each L-infinity distance (pgd: or L2)")
+    step_size: float | None = _flag(_ATTACK, None, "bim, pgd, mim: length of a step")
+    attack_steps: int | None = _flag(_ATTACK, None, "steps of an iterative attack")
+    attack_learning_rate: float | None = _flag(_ATTACK, None, "C&W, zoo: rate of its Adam")
+    restarts: int | None = _flag(_ATTACK, None, "pgd: random starts")
+    norm: str | None = _flag(_ATTACK, None, "pgd: norm of the ball", ("linf", "l2"))
+    random_step: float | None = _flag(_ATTACK, None, "rand_fgsm: length of its random step")
+    coordinates: int | None = _flag(_ATTACK, None, "zoo: coordinates per step")
+    solver: str | None = _flag(_ATTACK, None, "zoo: solver", ("adam", "newton"))
+    importance_sampling: bool = _flag(_ATTACK, False, "zoo: look where the image has changed")
+    resize: tuple[int, ...] | None = _flag(
+        _ATTACK, None, "zoo: sizes that the perturbation grows through, such as 32,64")
+    query_noise: str | None = _flag(
+        _ATTACK, None, "zoo: whether the sides of a difference see the same noise",
+        ("fresh", "common"))  # fmt: skip
+    targeted: bool = _flag(_ATTACK, False, "aim at a random other class")
+    target_class: tuple[str, ...] | None = _flag(
+        _ATTACK, None, "aim at each of these classes in turn, by name")
+    image_class: str | None = _flag(_ATTACK, None, "attack images of this class only, by name")
+    gradient: tuple[str, ...] = _flag(
+        _ATTACK, ("mean_probability",), "of an ensemble: of one member (Grad. 1), the mean of the "
+        "members' losses (Grad. 2), or the loss of their mean probability", GRADIENTS)  # fmt: skip
+    attack_draws: int = _flag(
+        _ATTACK, 1, "noise draws that the attacker averages at each step (the paper: 1)")
+    substitute: str | None = _flag(
+        _ATTACK, None, "transfer: a defense, trained from another seed, to attack instead")
+    num_images: int | None = _flag(_ATTACK, None, "test images to attack")
+    attack_batch_size: int = _flag(_ATTACK, 100, "images attacked at a time")
+
+    num_draws: tuple[int, ...] = _flag(
+        _SCORING, (50,), "noise draws that the defense averages; several: rows for each")
+    eval_seeds: int = _flag(_SCORING, 3, "times each accuracy is measured, with fresh noise")
+
+    seed: int = _flag(_RUN, 0, "everything random follows from it")
+    workdir: str | None = _flag(_RUN, None, "folder of this run; default runs/<data>-<model>")
+    export_dir: str | None = _flag(_RUN, None, "rse_tf.export: where the SavedModel goes")
+    models_dir: str | None = _flag(_RUN, None, "trained models; default beside the workdir")
+    attacks_dir: str | None = _flag(_RUN, None, "attacked images; default inside the workdir")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            self._check_choice(field)
+        self._check_attack_flags()
+        if self.dataset in DATASETS or self.dataset.endswith(".npz"):
+            for name in ("image_size", "data_dir"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"--{name} does not apply to --dataset={self.dataset}")
+        self._check_activation()
+        self._fill_in()
+        self._check_numbers()
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """The attacks to run: empty for clean images only."""
+        return tuple(name for name in self.attack if name != "none")
+
+    def attack_points(self, attack: str) -> list[dict[str, Any]]:
+        """The hyperparameters of an attack in each row: one per c, or one per epsilon."""
+        return attack_points(attack, dataclasses.asdict(self))
+
+    def training_settings(self) -> training.TrainingSettings:
+        """How every network of the run is trained."""
+        return self._part(training.TrainingSettings)
+
+    def defense_settings(self) -> DefenseSettings:
+        """What the defenses of the run are set to."""
+        return self._part(DefenseSettings)
+
+    def as_flags(self) -> list[str]:
+        """The flags that give this same run."""
+        values = dataclasses.asdict(self)
+        return [f"--{name}={as_text(values[name])}" for name in values if values[name] is not None]
+
+    def _part(self, kind: type[Any]) -> Any:
+        names = [field.name for field in dataclasses.fields(kind)]
+        return kind(**{name: getattr(self, name) for name in names if hasattr(self, name)})
+
+    def _check_choice(self, field: dataclasses.Field[Any]) -> None:
+        choices, value = field.metadata["choices"], getattr(self, field.name)
+        if field_type(field).startswith("tuple") and not isinstance(value, (tuple, type(None))):
+            raise self._error(field.name, "a tuple")
+        for item in value if isinstance(value, tuple) else (value,):
+            if choices and item is not None and item not in choices:
+                if field.name != "defense" or not is_defense(item):
+                    raise self._error(field.name, f"one of {', '.join(choices)}")
+        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+            raise self._error(field.name, "one or several values, each of them once")
+
+    def _check_attack_flags(self) -> None:
+        if "none" in self.attack and len(self.attack) > 1:
+            raise self._error("attack", "none, or one or several attacks")
+        own = sorted({flag for attack in self.attacks for flag in ATTACK_FLAGS[attack]})
+        # Without an attack, the settings of one that a flag file brings along lie idle.
+        known = {flag for names in ATTACK_FLAGS.values() for flag in names} if self.attacks else ()
+        for name in sorted(known):
+            value = getattr(self, name)
+            if name not in own and value is not None and value is not False:
+                raise ConfigError(
+                    f"--{name} does not apply to --attack={','.join(self.attack)}, which has "
+                    + (", ".join(f"--{flag}" for flag in own) or "no flags")
+                )
+        # iterate is "best" by nature in a search.
+        verb = "does not go with" if self.binary_search else "needs"
+        search_only = ("binary_search_steps", "initial_const")
+        for name in ("const", "iterate") if self.binary_search else search_only:
+            if getattr(self, name) is not None:
+                raise ConfigError(f"--{name} {verb} --binary_search")
+        if self.target_class is not None and (self.image_class is None or self.targeted):
+            raise ConfigError("--target_class needs --image_class, and not --targeted")
+        if self.image_class in (self.target_class or ()):
+            raise self._error("target_class", "other classes than --image_class")
+        if self.substitute is not None and not is_defense(self.substitute):
+            raise self._error("substitute", "a defense")
+
+    def _check_activation(self) -> None:
+        try:
+            self.activation == "brelu" or keras.activations.get(self.activation)
+        except ValueError:
+            raise self._error("activation", "brelu or the name of a Keras activation") from None
+
+    def _fill_in(self) -> None:
+        for name, value in run_defaults(self.dataset, self.model, self.attack).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.retraining_epochs is None:
+            object.__setattr__(self, "retraining_epochs", math.ceil(1.5 * int(self.epochs or 0)))
+        workdir = pathlib.PurePath(str(self.workdir))
+        for name, folder in (("models_dir", workdir.parent / "models"),
+                             ("attacks_dir", workdir / "attacks")):  # fmt: skip
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, str(folder))
+
+    def _check_numbers(self) -> None:
+        for name in _AT_LEAST_1:
+            value = getattr(self, name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if item is not None and item < 1:
+                    raise self._error(name, "at least 1")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise self._error(name, "greater than 0")
+        for name in _NOT_NEGATIVE:
+            value = getattr(self, name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if item is not None and not (math.isfinite(item) and item >= 0):
+                    raise self._error(name, "0 or greater")
+        for attack in self.attacks:
+            if attack.startswith("cleverhans") and 0 in (self.epsilon or ()):
+                raise self._error("epsilon", f"greater than 0 for --attack={attack}")
+        if "cleverhans_pgd" in self.attacks and (self.step_size or 0) > min(self.epsilon or (1,)):
+            raise self._error("step_size", "at most --epsilon for --attack=cleverhans_pgd")
+        if len(self.retraining_epsilon) != 2 or self.retraining_epsilon[0] > max(
+            self.retraining_epsilon
+        ):
+            raise self._error("retraining_epsilon", "two numbers, the smaller one first")
+        if not 0 <= self.seed < 2**32:
+            raise self._error("seed", "from 0 to 2**32 - 1")
+        if not 0 <= self.validation_fraction < 1:
+            raise self._error("validation_fraction", "0 or greater and below 1")
+        if not 0 <= self.rho <= 1:
+            raise self._error("rho", "from 0 to 1")
+
+    def _error(self, name: str, expected: str) -> ConfigError:
+        return ConfigError(f"--{name} must be {expected}. Received: {getattr(self, name)!r}")
+
+
+def field_type(field: dataclasses.Field[Any]) -> str:
+    return str(field.type).removesuffix(" | None")
+
+
+def as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return "" if value is None else str(value)

@@ -1,0 +1,58 @@
+"""What a training minimises."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective(abc.ABC):
+    """Base class: a loss for every image, from the model and its batch.
+
+    Attributes:
+        chooses_best: whether the epoch with the best clean validation accuracy is kept, or the
+            last one. A training that gives clean accuracy away for robustness must not be
+            judged by the former.
+    """
+
+    chooses_best: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def losses(
+        self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the loss of every image, float32 `[batch]`, within the training step's graph.
+
+        Args:
+            model: the network in training.
+            images: float32 `[batch, height, width, channels]`.
+            labels: int32 `[batch]`.
+            key: int32 `[2]`, another one in every step and the same on every replica: the seed
+                of whatever the objective draws.
+        """
+
+    def facts(self) -> dict[str, Any]:
+        """What the trained weights follow from, as JSON: the objective's part of a key."""
+        return {"name": type(self).__name__, **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """Cross-entropy of the softmax at a temperature.
+
+    Attributes:
+        temperature: what logits are divided by. Default 1.
+    """
+
+    temperature: float = 1.0
+
+    def losses(
+        self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
+    ) -> tf.Tensor:
+        logits = model(images, training=True) / self.temperature
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
