@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from rse_tf import data
-from rse_tf.attacks import ATTACKS, AttackResult
-from rse_tf.attacks.attack import Attack
-from rse_tf.evaluation import Score, Scorer, attack_in_batches, mean_score, score
-from rse_tf.layers import CommonNoise, is_random, noise_layers
-from rse_tf.models import AveragedEnsemble, SelfEnsemble
+from rse_tf.attacks import AttackResult
+from rse_tf.evaluation import Score, Scorer, mean_score, measure_regularity, score
+from rse_tf.layers import is_random, noise_layers
+from rse_tf.models import AveragedEnsemble
 from rse_tf.reporting import Gallery, Row
 from rse_tf.settings import Config
-from rse_tf.training import weights_digest
+from rse_tf.victim import Setting, Victim
 
 _GALLERY_IMAGES = 10
-# Part of every attack's folder: raise it when the same settings no longer give the same images.
-_FORMAT = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class _Setting:
-    """One attack setting: a row, or two for the single members of an ensemble.
-
-    Attributes:
-        attack: the attack's name.
-        point: its arguments.
-        gradient: what of an ensemble or of many draws is differentiated, one of `GRADIENTS`.
-        target: the class to reach, or `None`.
-    """
-
-    attack: str
-    point: dict[str, Any]
-    gradient: str
-    target: str | None
-
-    def __str__(self) -> str:
-        strength = next((n for n in ("const", "epsilon") if n in self.point), "steps")
-        parts = [self.attack, f"{strength}={self.point[strength]:g}", self.target]
-        if self.gradient != "mean_probability":
-            parts.append(f"gradient={self.gradient}")
-        return " ".join(part for part in parts if part)
 
 
 class Assessment:
@@ -74,16 +43,15 @@ class Assessment:
         substitute: keras.Model | None = None,
     ) -> None:
         self._config, self._defense, self._model, self._dataset = config, defense, model, dataset
-        self._victim = model if substitute is None else substitute
         self._test = _test_images(config, dataset)
+        attacked = model if substitute is None else substitute
+        self._victim = Victim(config, attacked, dataset, self._test, defense)
         self._members = model.members if isinstance(model, AveragedEnsemble) else []
         # Without noise all numbers of draws are one and the same.
         draws = config.num_draws if is_random(model) else (1,)
         self._scorers = [Scorer(model, number, config.eval_seeds) for number in draws]
-        self._draws = config.attack_draws if is_random(self._victim) else 1
         self._kept: list[tuple[str | None, AttackResult]] = []
-        # What several rows need: compiled attacks, scorers of the members, clean predictions.
-        self._attacks: dict[Any, Attack] = {}
+        # What several rows need.
         self._single: dict[int, list[Scorer]] = {}
         self._clean: dict[Scorer, np.ndarray] = {}
 
@@ -91,9 +59,26 @@ class Assessment:
         """Attacks and scores; returns the clean rows, and one or more for each setting."""
         unharmed = [self._test.images] * max(len(self._members), 1)
         rows = self._score("none", {}, unharmed, 0.0, None)
-        for setting in self._settings():
+        if self._config.regularity:
+            rows = [self._with_regularity(row) for row in rows]
+        for setting in self._victim.settings():
             rows += self._attack(setting)
         return rows
+
+    def _with_regularity(self, row: Row) -> Row:
+        if row.parameters.get("scored") == "single":  # the loss of an ensemble is its own
+            return row
+        found = measure_regularity(
+            self._model, self._test.images, self._test.labels,
+            num_draws=row.num_draws, seed=self._config.seed)  # fmt: skip
+        print(
+            f"{self._defense}: input gradient {found.gradient_norm:.4g} +- "
+            f"{found.gradient_norm_std_error:.2g}, trace of the input Hessian "
+            f"{found.hessian_trace:.4g} +- {found.hessian_trace_std_error:.2g}", flush=True
+        )  # fmt: skip
+        return dataclasses.replace(
+            row, gradient_norm=found.gradient_norm, hessian_trace=found.hessian_trace
+        )
 
     def galleries(self) -> list[Gallery]:
         """Attacked images to look at, after `rows`: one of each class, or one for each target.
@@ -122,79 +107,19 @@ class Assessment:
         return [Gallery(self._defense, clean, adversarial, titles, self._config.dataset, labels,
                         predicted, targets)]  # fmt: skip
 
-    def _settings(self) -> Iterator[_Setting]:
-        gradients: tuple[str, ...] = ("mean_probability",)
-        if isinstance(self._victim, AveragedEnsemble):
-            gradients = self._config.gradient
-        elif self._draws > 1:  # no members, but draws
-            gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
-        for attack in self._config.attacks:
-            for gradient in gradients:
-                for target in self._config.target_class or (None,):
-                    for point in self._config.attack_points(attack):
-                        if "noise" in point and not is_random(self._victim):
-                            point = {**point, "noise": "fresh"}  # nothing to have in common
-                        yield _Setting(attack, point, gradient, target)
-
-    def _attack(self, setting: _Setting) -> list[Row]:
-        one_by_one = setting.gradient == "member"
-        victims = self._victim.members if one_by_one else [self._victim]
-        results, seconds = [], 0.0
-        for number, victim in enumerate(victims):
-            label = f"{self._defense}: {setting}"
-            if one_by_one:
-                label += f" {number + 1}/{len(victims)}"
-            result, took = self._run(setting, victim, label)
-            results.append(result)
-            seconds += took
+    def _attack(self, setting: Setting) -> list[Row]:
+        results, seconds = self._victim.attack(setting)
         self._kept.append((setting.target, results[0]))
         images = [result.adversarial for result in results]
         queries = float(np.mean([result.queries.mean() for result in results]))
-        rows = self._score(setting.attack, self._parameters(setting), images, seconds, queries)
+        parameters = self._victim.parameters(setting)
+        rows = self._score(setting.attack, parameters, images, seconds, queries)
         for row in rows:
             scored = row.parameters.get("scored", "")
             print(
                 f"{self._defense}: {setting} {scored}  accuracy {row.accuracy:.1%}  "
                 f"RMS L2 {row.rms_l2:.3f}", flush=True)  # fmt: skip
         return rows
-
-    def _run(
-        self, setting: _Setting, victim: keras.Model, label: str
-    ) -> tuple[AttackResult, float]:
-        config, test = self._config, self._test
-        targets = None
-        if setting.target is not None:
-            targets = np.full(len(test), self._dataset.class_index(setting.target))
-        elif config.targeted:
-            count = self._dataset.num_classes
-            shift = np.random.default_rng(config.seed).integers(1, count, len(test))
-            targets = (test.labels + shift) % count
-        return attack_in_batches(
-            self._attack_on(victim, setting),
-            victim,
-            images=test.images,
-            labels=test.labels,
-            targets=targets,
-            directory=self._folder(setting, victim),
-            seed=config.seed,
-            description=label,
-        )
-
-    def _attack_on(self, victim: keras.Model, setting: _Setting) -> Attack:
-        """The attack on a victim; all its strengths share one compiled graph."""
-        key = (setting.attack, id(victim), setting.gradient)
-        if key not in self._attacks:
-            members = victim.members if isinstance(victim, AveragedEnsemble) else [victim]
-            model = victim
-            if self._draws > 1:
-                members = [SelfEnsemble(member, self._draws) for member in members]
-                model = members[0] if len(members) == 1 else AveragedEnsemble(members)
-            logits = model.stacked_logits if setting.gradient == "mean_loss" else model
-            if setting.point.get("noise") == "common":
-                logits = CommonNoise(model)
-            size = self._config.attack_batch_size
-            self._attacks[key] = ATTACKS[setting.attack](logits, batch_size=size, **setting.point)
-        return dataclasses.replace(self._attacks[key], **setting.point)
 
     def _score(
         self,
@@ -260,31 +185,6 @@ class Assessment:
             seeds = self._config.eval_seeds
             self._single[num_draws] = [Scorer(one, num_draws, seeds) for one in self._members]
         return self._single[num_draws]
-
-    def _parameters(self, setting: _Setting) -> dict[str, Any]:
-        """What a row says of its attack."""
-        config = self._config
-        targeted = config.targeted or setting.target is not None
-        found: dict[str, Any] = {**setting.point, "targeted": targeted, "attack_draws": self._draws}
-        if isinstance(self._victim, AveragedEnsemble) or self._draws > 1:
-            found["gradient"] = setting.gradient
-        if setting.target is not None:
-            found["target"] = setting.target
-        if config.substitute is not None:
-            found["substitute"] = config.substitute
-        return found
-
-    def _folder(self, setting: _Setting, victim: keras.Model) -> pathlib.Path:
-        """A folder for the batches of one attack setting, named after all they follow from."""
-        # But for the model's name, which Keras numbers by what else the process has built.
-        settings = {name: value for name, value in victim.get_config().items() if name != "name"}
-        mean_loss = setting.gradient == "mean_loss"
-        facts = [
-            _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
-            self._config.seed, settings, weights_digest(victim),
-        ]  # fmt: skip
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-        return pathlib.Path(str(self._config.attacks_dir)) / digest.hexdigest()[:16]
 
 
 def _test_images(config: Config, dataset: data.Dataset) -> data.Split:

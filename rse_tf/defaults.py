@@ -141,7 +141,7 @@ def attack_points(attack: str, given: Mapping[str, Any]) -> list[dict[str, Any]]
     values = {name: value for name, value in defaults.items() if name not in values} | values
     common = {_ARGUMENT.get(name, name): value for name, value in values.items()}
     if attack in _SEEDED:
-        common["seed"] = given["seed"]
+        common["seed"] = given["seed"] % 2**31  # what TensorFlow takes
     swept = next((name for name in ("const", "epsilon") if name in common), None)
     if swept is None:
         return [common]

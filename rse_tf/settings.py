@@ -144,6 +144,8 @@ class Config:
     num_draws: tuple[int, ...] = _flag(
         _SCORING, (50,), "noise draws that the defense averages; several: rows for each")
     eval_seeds: int = _flag(_SCORING, 3, "times each accuracy is measured, with fresh noise")
+    regularity: bool = _flag(
+        _SCORING, False, "measure the input gradient and Hessian of the loss on clean images")
 
     seed: int = _flag(_RUN, 0, "everything random follows from it")
     workdir: str | None = _flag(_RUN, None, "folder of this run; default runs/<data>-<model>")
@@ -280,10 +282,12 @@ class Config:
 
 
 def field_type(field: dataclasses.Field[Any]) -> str:
+    """Returns the type of a flag as text, such as `"int"` or `"tuple[str, ...]"`."""
     return str(field.type).removesuffix(" | None")
 
 
 def as_text(value: Any) -> str:
+    """Returns a value as one writes it behind a flag."""
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value)
     return "" if value is None else str(value)

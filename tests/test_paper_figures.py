@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from rse_tf.reporting import PAPER, Gallery, Row, write_exhibit
 from rse_tf.reporting.drawing import save_png
-from test_paper import METHODS, attacked, ensemble_rows, make_row, second_conv
+from test_paper import attacked, make_row, second_conv
+from test_paper_ensembles import METHODS, ensemble_rows
 from test_reporting_plots import read_png, shown
 
 

@@ -17,6 +17,7 @@ from rse_tf.reporting.reference import (
     published_by_source,
 )
 from rse_tf.reporting.reference_number import read_lines
+from rse_tf.reporting.series import panels
 
 STRENGTHS: dict[tuple[str, str], dict[str, Any]] = {
     ("mnist", "none"): {},
@@ -233,3 +234,17 @@ def test_rows_written_before_queries_were_counted_still_load() -> None:
     assert Row.from_json(data) == BAGGING
     counted = dataclasses.replace(BAGGING, mean_queries=12)
     assert Row.from_json(counted.to_json()).mean_queries == 12.0
+
+
+def test_clean_rows_join_the_curve_of_what_is_scored() -> None:
+    place = ("mnist", "ensemble_bagging")
+    rows = [
+        ensemble_row(*place, attack, scored, "" if attack == "none" else "member")
+        for scored in ("single", "ensemble")
+        for attack in ("none", "fgsm")
+    ]
+    (panel,) = panels(rows)
+    assert [(series.clean, series.rows) for series in panel.series] == [
+        ((rows[0],), (rows[1],)),
+        ((rows[2],), (rows[3],)),
+    ]

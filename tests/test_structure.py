@@ -23,8 +23,11 @@ FLOORS = [
     {"defenses"},
     {"defaults"},
     {"__init__"},  # the library, without the command line
-    {"config"},
+    {"settings"},
+    {"config", "victim"},
+    {"assessment"},
     {"experiment"},
+    {"reproduction"},
 ]
 ENTRY_POINTS = {"main", "train", "evaluate", "export", "reproduce", "report"}
 FLOORS.append(ENTRY_POINTS)
@@ -100,7 +103,11 @@ def test_imports_point_downwards(path: pathlib.Path) -> None:
         ("rse_tf.training.loop", "from rse_tf.evaluation import score", "rse_tf.evaluation.score"),
         ("rse_tf.reporting.rows", "from rse_tf.attacks import FGSM", "rse_tf.attacks.FGSM"),
         ("rse_tf.defenses.rse", "from rse_tf import config", "rse_tf.config"),
+        ("rse_tf.defaults", "from rse_tf.settings import Config", "rse_tf.settings.Config"),
+        ("rse_tf.settings", "from rse_tf.config import parse", "rse_tf.config.parse"),
         ("rse_tf.config", "from rse_tf.experiment import run", "rse_tf.experiment.run"),
+        ("rse_tf.assessment", "from rse_tf.experiment import run", "rse_tf.experiment.run"),
+        ("rse_tf.experiment", "from rse_tf import reproduction", "rse_tf.reproduction"),
         ("rse_tf.experiment", "from rse_tf import main", "rse_tf.main"),
         ("rse_tf.main", "from rse_tf import train", "rse_tf.train"),
         ("rse_tf", "from rse_tf import config", "rse_tf.config"),
@@ -128,6 +135,7 @@ def test_the_checker_allows_what_points_down() -> None:
         ("rse_tf.models.vgg", "from rse_tf.layers import NoiseLayer"),
         ("rse_tf.experiment", "from rse_tf import data\nfrom rse_tf.config import Config"),
         ("rse_tf.main", "from rse_tf import config, experiment"),
+        ("rse_tf.reproduce", "from absl import flags\nfrom rse_tf import config, reproduction"),
     ):
         assert violations(source, module) == []
 

@@ -179,7 +179,8 @@ def test_coordinates_are_picked_in_proportion_to_their_weights() -> None:
     assert (picked[:, 0] != picked[:, 1]).all()
     share = weights / weights.sum()
     # The second one by the weights of those that the first has left.
-    second = sum(share[i] * np.where(np.arange(4) == i, 0, share / (1 - share[i])) for i in range(4))
+    others = (1 - np.eye(4)) * share / (1 - share[:, None])
+    second = share @ others
     for column, expected in zip(picked.T, (share, second)):
         found = np.bincount(column, minlength=4) / draws
         assert (np.abs(found - expected) <= 5 * np.sqrt(expected / draws)).all()

@@ -62,7 +62,7 @@ def load_galleries(folder: str | os.PathLike[str]) -> list[Gallery]:
         with np.load(path) as file:
             values: dict[str, Any] = {name: file[name] for name in file.files}
         for name, value in values.items():
-            if value.dtype.kind != "f":
+            if name not in ("clean", "adversarial"):
                 values[name] = value.tolist()
         found.append(Gallery(**values))
     return found

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _SHARES = ("accuracy", "misclassified_clean", "success_rate")
-_OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate", "mean_queries")
+_OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate", "mean_queries",
+             "gradient_norm", "hessian_trace")  # fmt: skip
 _COUNTS = ("num_images", "num_draws", "eval_seeds")
 _MAPPINGS = ("parameters", "noise")
 _STRENGTHS = ("const", "epsilon")
@@ -53,6 +54,9 @@ class Row:
         seconds: wall-clock time of the attack; the first of several includes its compilation.
         mean_queries: mean over all images of the forward passes that the attack spent, None
             where they were not counted.
+        gradient_norm: of a clean row, the mean L2 norm of the loss gradient with respect to an
+            image, per pixel unit; None where it was not measured.
+        hessian_trace: likewise the mean trace of the Hessian.
 
     Raises:
         ValueError: if a number that must be there is missing or not finite, a share is
@@ -80,6 +84,8 @@ class Row:
     eval_seeds: int
     seconds: float
     mean_queries: float | None = None
+    gradient_norm: float | None = None
+    hessian_trace: float | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -163,7 +169,7 @@ def _number(name: str, value: Any) -> float | None:
         return None
     if not math.isfinite(value):
         raise ValueError(f"Row: {name} must be a finite number. Received: {name}={value}")
-    if value < 0 or (name in _SHARES and value > 1):
+    if (value < 0 and name != "hessian_trace") or (name in _SHARES and value > 1):
         allowed = "a share in [0, 1]" if name in _SHARES else "zero or greater"
         raise ValueError(f"Row: {name} must be {allowed}. Received: {name}={value}")
     return value

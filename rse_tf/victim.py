@@ -1,0 +1,170 @@
+"""A model under all attacks of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from rse_tf import data
+from rse_tf.attacks import ATTACKS, AttackResult
+from rse_tf.attacks.attack import Attack
+from rse_tf.evaluation import attack_in_batches
+from rse_tf.layers import CommonNoise, is_random
+from rse_tf.models import AveragedEnsemble, SelfEnsemble
+from rse_tf.settings import Config
+from rse_tf.training import weights_digest
+
+# Part of every attack's folder: raise it when the same settings no longer give the same images.
+_FORMAT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One attack setting: a row, or two for the single members of an ensemble.
+
+    Attributes:
+        attack: the attack's name.
+        point: its arguments.
+        gradient: what of an ensemble or of many draws is differentiated, one of `GRADIENTS`.
+        target: the class to reach, or `None`.
+    """
+
+    attack: str
+    point: dict[str, Any]
+    gradient: str
+    target: str | None
+
+    def __str__(self) -> str:
+        strength = next((n for n in ("const", "epsilon") if n in self.point), "steps")
+        parts = [self.attack, f"{strength}={self.point[strength]:g}", self.target]
+        if self.gradient != "mean_probability":
+            parts.append(f"gradient={self.gradient}")
+        return " ".join(part for part in parts if part)
+
+
+class Victim:
+    """Attacks one model in every setting of a run, and keeps what it found.
+
+    Args:
+        config: the run.
+        model: the model to attack: a defense, or a substitute for one.
+        dataset: where the images are from.
+        test: the images.
+        label: what the progress lines call it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: keras.Model,
+        dataset: data.Dataset,
+        test: data.Split,
+        label: str,
+    ) -> None:
+        self._config, self._model, self._dataset = config, model, dataset
+        self._test, self._label = test, label
+        self._draws = config.attack_draws if is_random(model) else 1
+        self._attacks: dict[Any, Attack] = {}  # compiled once for all strengths
+
+    def settings(self) -> Iterator[Setting]:
+        """All attack settings of the run, in the order of its rows."""
+        gradients: tuple[str, ...] = ("mean_probability",)
+        if isinstance(self._model, AveragedEnsemble):
+            gradients = self._config.gradient
+        elif self._draws > 1:  # no members, but draws
+            gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
+        for attack in self._config.attacks:
+            for gradient in gradients:
+                for target in self._config.target_class or (None,):
+                    for point in self._config.attack_points(attack):
+                        if "noise" in point and not is_random(self._model):
+                            point = {**point, "noise": "fresh"}  # nothing to have in common
+                        yield Setting(attack, point, gradient, target)
+
+    def attack(self, setting: Setting) -> tuple[list[AttackResult], float]:
+        """Attacks all images, or looks up what was found before.
+
+        Returns:
+            One result, or one for each member if it is attacked by the gradient of its members;
+            and the seconds that the attacks took.
+        """
+        one_by_one = setting.gradient == "member"
+        models = self._model.members if one_by_one else [self._model]
+        results, seconds = [], 0.0
+        for number, model in enumerate(models, start=1):
+            label = f"{self._label}: {setting}"
+            label += f" {number}/{len(models)}" if one_by_one else ""
+            result, took = self._attack(setting, model, label)
+            results.append(result)
+            seconds += took
+        return results, seconds
+
+    def parameters(self, setting: Setting) -> dict[str, Any]:
+        """What a row says of its attack."""
+        config = self._config
+        targeted = config.targeted or setting.target is not None
+        found: dict[str, Any] = {**setting.point, "targeted": targeted, "attack_draws": self._draws}
+        if isinstance(self._model, AveragedEnsemble) or self._draws > 1:
+            found["gradient"] = setting.gradient
+        if setting.target is not None:
+            found["target"] = setting.target
+        if config.substitute is not None:
+            found["substitute"] = config.substitute
+        return found
+
+    def _attack(
+        self, setting: Setting, model: keras.Model, label: str
+    ) -> tuple[AttackResult, float]:
+        config, test = self._config, self._test
+        targets = None
+        if setting.target is not None:
+            targets = np.full(len(test), self._dataset.class_index(setting.target))
+        elif config.targeted:
+            count = self._dataset.num_classes
+            shift = np.random.default_rng(config.seed).integers(1, count, len(test))
+            targets = (test.labels + shift) % count
+        return attack_in_batches(
+            self._attack_on(model, setting),
+            model,
+            images=test.images,
+            labels=test.labels,
+            targets=targets,
+            directory=self._folder(setting, model),
+            seed=config.seed,
+            description=label,
+        )
+
+    def _attack_on(self, victim: keras.Model, setting: Setting) -> Attack:
+        """The attack on a victim; all its strengths share one compiled graph."""
+        key = (setting.attack, id(victim), setting.gradient)
+        if key not in self._attacks:
+            members = victim.members if isinstance(victim, AveragedEnsemble) else [victim]
+            model = victim
+            if self._draws > 1:
+                members = [SelfEnsemble(member, self._draws) for member in members]
+                model = members[0] if len(members) == 1 else AveragedEnsemble(members)
+            logits = model.stacked_logits if setting.gradient == "mean_loss" else model
+            if setting.point.get("noise") == "common":
+                logits = CommonNoise(model)
+            size = self._config.attack_batch_size
+            self._attacks[key] = ATTACKS[setting.attack](logits, batch_size=size, **setting.point)
+        return dataclasses.replace(self._attacks[key], **setting.point)
+
+    def _folder(self, setting: Setting, victim: keras.Model) -> pathlib.Path:
+        """A folder for the batches of one attack setting, named after all they follow from."""
+        # But for the model's name, which Keras numbers by what else the process has built.
+        settings = {name: value for name, value in victim.get_config().items() if name != "name"}
+        mean_loss = setting.gradient == "mean_loss"
+        facts = [
+            _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
+            self._config.seed, settings, weights_digest(victim),
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+        return pathlib.Path(str(self._config.attacks_dir)) / digest.hexdigest()[:16]
