@@ -266,9 +266,8 @@ class Config:
                 raise self._error("epsilon", f"greater than 0 for --attack={attack}")
         if "cleverhans_pgd" in self.attacks and (self.step_size or 0) > min(self.epsilon or (1,)):
             raise self._error("step_size", "at most --epsilon for --attack=cleverhans_pgd")
-        if len(self.retraining_epsilon) != 2 or self.retraining_epsilon[0] > max(
-            self.retraining_epsilon
-        ):
+        span = self.retraining_epsilon
+        if len(span) != 2 or span[0] > span[1]:
             raise self._error("retraining_epsilon", "two numbers, the smaller one first")
         if not 0 <= self.seed < 2**32:
             raise self._error("seed", "from 0 to 2**32 - 1")

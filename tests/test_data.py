@@ -249,7 +249,16 @@ def test_training_and_test_images_of_two_shapes_are_a_data_error() -> None:
         make((IMAGES, LABELS), (np.zeros([8, 4, 5], np.uint8), LABELS))
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.96, 1.0, -0.5, 1.5])
+def test_without_a_fraction_all_images_are_for_training() -> None:
+    images, labels = some_digits(60)
+    dataset = make((images[:40], labels[:40]), fraction=0.0)
+    assert (len(dataset.train), len(dataset.validation)) == (40, 0)
+    np.testing.assert_array_equal(dataset.train.images, images[:40] / np.float32(255))
+    np.testing.assert_array_equal(dataset.train.labels, labels[:40])
+    assert dataset.fingerprint != make((images[:40], labels[:40])).fingerprint
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.96, 1.0, -0.5, 1.5])
 def test_a_fraction_that_leaves_a_part_empty_is_a_data_error(fraction: float) -> None:
     message = f"validation_fraction={fraction} of 8 images"
     with pytest.raises(DataError, match=re.escape(message)):

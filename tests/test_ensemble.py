@@ -209,6 +209,28 @@ def test_averaged_ensemble_is_the_log_of_its_members_mean_probability() -> None:
     assert np.argmax(first(tf.constant([[1.0, 0.0]]))) == 0  # and the mean decides for class 1
 
 
+def test_stacked_logits_are_those_of_every_member_and_of_every_draw() -> None:
+    model, other, images = noisy_model(), noisy_model(stddev=0.0), batch()
+    state = noise_state(model)
+    draws = rse_tf.SelfEnsemble(model, 3, max_rows=4).stacked_logits(images)
+    set_noise_state(model, state)
+    # All draws are one call, whatever max_rows is.
+    expected = tf.reshape(model(tf.tile(images, (3, 1))), [3, 4, CLASSES])
+    np.testing.assert_allclose(draws, expected, atol=1e-6)
+    assert np.all(draws[0] != draws[1])
+    set_noise_state(model, state)
+    opinions = rse_tf.AveragedEnsemble([other, model]).stacked_logits(images)
+    set_noise_state(model, state)
+    np.testing.assert_allclose(opinions, [other(images), model(images)], atol=1e-6)
+
+
+def test_the_mean_probability_of_stacked_logits_is_the_ensembles() -> None:
+    members = [linear(np.random.default_rng(seed).normal(size=(6, 3))) for seed in range(3)]
+    ensemble, images = rse_tf.AveragedEnsemble(members), batch()
+    mean = softmax(ensemble.stacked_logits(images)).mean(axis=0)
+    np.testing.assert_allclose(softmax(ensemble(images)), mean, atol=1e-6)
+
+
 def test_ensemble_of_one_member_is_that_member() -> None:
     member = linear(np.array([[1.0, 2.0], [3.0, -1.0]]))
     x = tf.constant([[0.3, 0.7]])

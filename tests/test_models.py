@@ -187,6 +187,8 @@ def test_every_documented_argument_is_accepted_and_kept(name: str) -> None:
         "active": "inference",
         "init_noise_at": "second_conv",
         "activation": "elu",
+        "extra_filters": 2,
+        "extra_convolution": 4,
         "dtype": "mixed_bfloat16",
         "name": "mine",
     }
@@ -208,17 +210,43 @@ def test_network_spec_has_the_arguments_of_network_and_builds_it() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(NetworkSpec)}
     arguments = arguments_of_network()
     assert set(fields) - {"name"} == set(arguments) - {"dtype", "name"}
-    for name in ("init_noise", "inner_noise", "distribution", "active", "init_noise_at",
-                 "activation"):  # fmt: skip
+    for name in set(fields) - {"name", "input_shape", "num_classes"}:
         assert fields[name] == arguments[name].default
-    spec = NetworkSpec("mnist_cnn", (8, 8, 1), 5, 0.3, 0.2, "uniform", "training", "second_conv")
+    spec = NetworkSpec("mnist_cnn", (8, 8, 1), 5, 0.3, 0.2, "uniform", "training", "second_conv",
+                       "brelu", extra_filters=3, extra_convolution=2)  # fmt: skip
     model = spec.build("mixed_bfloat16")
     settings = {**dataclasses.asdict(spec), "dtype": "mixed_bfloat16"}
     del settings["name"]
     assert model.get_config() == {**settings, "name": model.name}
     quiet = spec.without_noise().build()
-    assert [layer.stddev for layer in noise_layers(quiet)] == [0, 0]
-    assert quiet.get_config()["num_classes"] == 5
+    assert [layer.stddev for layer in noise_layers(quiet)] == [0, 0, 0]
+    kept = ("input_shape", "num_classes", "activation", "extra_filters", "extra_convolution")
+    assert {n: quiet.get_config()[n] for n in kept} == {n: settings[n] for n in kept}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_extra_filters_widen_the_first_convolution_and_no_other(name: str) -> None:
+    (height, width, channels), _, _ = NETWORKS[name]
+    plain, wide = (
+        models.build(name, input_shape=(height, width, channels), extra_filters=extra)
+        for extra in (0, 8)
+    )
+    found = [[c.filters for c in convolutions(model)] for model in (plain, wide)]
+    assert found[1] == [found[0][0] + 8, *found[0][1:]]
+    assert wide(np.zeros((1, height, width, channels), np.float32)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_extra_convolution_is_the_first_one_and_takes_the_init_noise(name: str) -> None:
+    shape, number, _ = NETWORKS[name]
+    plain = models.build(name, input_shape=shape)
+    deep = models.build(name, input_shape=shape, extra_convolution=8, **SETTINGS)
+    first, second, *others = convolutions(deep)
+    assert (first.filters, first.kernel_size, first.padding) == (8, (3, 3), "same")
+    # Behind it is the network as it was.
+    assert [c.filters for c in (second, *others)] == [c.filters for c in convolutions(plain)]
+    stddevs = [layer.stddev for layer in noise_layers(deep)]
+    assert stddevs == [0.4] + [0.1] * number and noise_before(first).stddev == 0.4
 
 
 def test_unknown_network_is_refused() -> None:
@@ -244,6 +272,8 @@ def test_unknown_argument_is_refused(name: str) -> None:
         {"distribution": "cauchy"},
         {"active": "never"},
         {"init_noise_at": "third_conv"},
+        {"extra_filters": -1},
+        {"extra_convolution": 2.5},
     ],
     ids=str,
 )

@@ -12,7 +12,7 @@ import tensorflow as tf
 import rse_tf
 from rse_tf.attacks.losses import cross_entropy
 from rse_tf.evaluation import Regularity, measure_regularity, regularity
-from rse_tf.layers import NoiseLayer, seed_noise
+from rse_tf.layers import BReLU, FusedBatchNormalization, NoiseLayer, seed_noise
 
 RNG = np.random.default_rng(0)
 PIXELS, CLASSES = 6, 3
@@ -127,7 +127,7 @@ def replayed(model: keras.Model, num_draws: int, monkeypatch: pytest.MonkeyPatch
         seed_noise(seeded, *seed)
 
     monkeypatch.setattr(regularity, "seed_noise", recorded)
-    found = measure_regularity(model, IMAGES, LABELS, num_draws=num_draws, probes=300)
+    found = measure_regularity(model, IMAGES, LABELS, num_draws=num_draws, probes=200)
     noise = []
     for image, seed in zip(IMAGES, seeds):
         seed_noise(model, *seed)
@@ -164,7 +164,7 @@ def test_a_noisy_model_is_the_ensemble_over_its_frozen_draws(
     assert found.loss == pytest.approx(ensemble_loss, rel=1e-5)
     assert found.gradient_norm == pytest.approx(np.mean(norms), rel=1e-5)
     trace = np.mean([np.trace(hessian) for hessian in hessians])
-    tolerance = 5 * hutchinson_std_dev(np.stack(hessians), 300)
+    tolerance = 5 * hutchinson_std_dev(np.stack(hessians), 200)
     mean_loss_trace = np.mean(  # what averaging the draws' losses would give instead
         [np.trace(WEIGHTS @ (np.diag(q) - np.outer(q, q)) @ WEIGHTS.T)
          for q in probabilities(noisy.reshape(-1, PIXELS))]
@@ -173,14 +173,30 @@ def test_a_noisy_model_is_the_ensemble_over_its_frozen_draws(
 
 
 def small_network(noise: float) -> keras.Model:
-    """Everything that our networks differentiate twice, pooling and normalisation included."""
-    return rse_tf.models.build(
-        "model_a", input_shape=(32, 32, 1), num_classes=4, init_noise=noise, inner_noise=noise
+    """What our networks are made of, every kind of layer once."""
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            NoiseLayer(noise),
+            layers.Conv2D(4, 3, groups=2),
+            FusedBatchNormalization(epsilon=1e-5),
+            layers.ReLU(),
+            layers.MaxPooling2D(2),
+            NoiseLayer(noise),
+            layers.Conv2D(6, 2),
+            BReLU(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(0.5),
+            layers.Dense(4),
+        ]
     )
+    network.layers[2].moving_variance.assign([0.1, 0.2, 0.3, 0.4])
+    return network
 
 
-def digits_of_32_pixels(number: int) -> tuple[np.ndarray, np.ndarray]:
-    images = np.random.default_rng(1).uniform(size=(number, 32, 32, 1)).astype(np.float32)
+def grey_images(number: int) -> tuple[np.ndarray, np.ndarray]:
+    images = np.random.default_rng(1).uniform(size=(number, 8, 8, 2)).astype(np.float32)
     return images, np.arange(number) % 4
 
 
@@ -188,8 +204,7 @@ def as_row(found: Regularity) -> list[float]:
     return [getattr(found, name) for name in Regularity.__dataclass_fields__]
 
 
-@pytest.mark.parametrize("smoothing", [None, 0.1])
-@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize(("noise", "smoothing"), [(0.0, None), (0.0, 0.1), (0.5, None)])
 def test_batches_change_nothing_and_seeds_do(noise: float, smoothing: float | None) -> None:
     model = linear(noise)
 
@@ -205,18 +220,14 @@ def test_batches_change_nothing_and_seeds_do(noise: float, smoothing: float | No
     model(IMAGES)  # what the noise did in between does not matter
     assert measured() == first
     rounding = {"rel": 1e-3 if smoothing else 1e-5}
-    for batch_size in (1, 2, 5):
-        assert measured(batch_size=batch_size) == pytest.approx(first, **rounding)
+    assert measured(batch_size=2) == pytest.approx(first, **rounding)
     other = measured(seed=1)
     assert other[2] != first[2] and (other[0] != first[0]) == (noise > 0)
 
 
 def test_the_curvature_of_a_network_is_that_of_its_softmax() -> None:
     # Between its kinks a ReLU network has v^T H v = v^T J^T (diag(p) - p p^T) J v.
-    network, (images, labels) = small_network(0.0), digits_of_32_pixels(2)
-    for layer in network.layers:
-        if isinstance(layer, rse_tf.layers.FusedBatchNormalization):
-            layer.moving_variance.assign(0.1 + tf.zeros_like(layer.moving_variance))
+    network, (images, labels) = small_network(0.0), grey_images(2)
     x = tf.constant(images)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
@@ -235,7 +246,7 @@ def test_the_curvature_of_a_network_is_that_of_its_softmax() -> None:
 
 
 def test_a_noisy_network_has_a_reproducible_second_derivative() -> None:
-    network, (images, labels) = small_network(0.1), digits_of_32_pixels(2)
+    network, (images, labels) = small_network(0.1), grey_images(2)
     first = measure_regularity(network, images, labels, num_draws=2, probes=1)
     assert np.isfinite(as_row(first)).all() and first.hessian_trace != 0
     again = measure_regularity(network, images, labels, num_draws=2, probes=1, batch_size=1)

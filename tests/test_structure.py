@@ -106,6 +106,7 @@ def test_imports_point_downwards(path: pathlib.Path) -> None:
         ("rse_tf.defaults", "from rse_tf.settings import Config", "rse_tf.settings.Config"),
         ("rse_tf.settings", "from rse_tf.config import parse", "rse_tf.config.parse"),
         ("rse_tf.config", "from rse_tf.experiment import run", "rse_tf.experiment.run"),
+        ("rse_tf.victim", "from rse_tf import assessment", "rse_tf.assessment"),
         ("rse_tf.assessment", "from rse_tf.experiment import run", "rse_tf.experiment.run"),
         ("rse_tf.experiment", "from rse_tf import reproduction", "rse_tf.reproduction"),
         ("rse_tf.experiment", "from rse_tf import main", "rse_tf.main"),
