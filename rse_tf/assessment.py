@@ -58,7 +58,9 @@ class Assessment:
     def rows(self) -> list[Row]:
         """Attacks and scores; returns the clean rows, and one or more for each setting."""
         unharmed = [self._test.images] * max(len(self._members), 1)
-        rows = self._score("none", {}, unharmed, 0.0, None)
+        chosen = self._config.image_class
+        narrowed = {} if chosen is None else {"image_class": chosen}
+        rows = self._score("none", narrowed, unharmed, 0.0, None)
         if self._config.regularity:
             rows = [self._with_regularity(row) for row in rows]
         for setting in self._victim.settings():
@@ -83,7 +85,7 @@ class Assessment:
     def galleries(self) -> list[Gallery]:
         """Attacked images to look at, after `rows`: one of each class, or one for each target.
 
-        They are images that are right when clean, as the last setting left them.
+        Of each class, it is one that is right when clean, as the last setting left it.
         """
         scorer, names, test = self._scorers[-1], self._dataset.class_names, self._test
         if not self._kept:
@@ -109,11 +111,17 @@ class Assessment:
 
     def _attack(self, setting: Setting) -> list[Row]:
         results, seconds = self._victim.attack(setting)
-        self._kept.append((setting.target, results[0]))
+        # Of all that was found, only what the gallery shows: images of large sets fill a memory.
+        if setting.target is None:
+            self._kept = [(None, results[0])]
+        else:
+            first = AttackResult(*(field[:1] for field in results[0]))
+            self._kept.append((setting.target, first))
         images = [result.adversarial for result in results]
         queries = float(np.mean([result.queries.mean() for result in results]))
         parameters = self._victim.parameters(setting)
-        rows = self._score(setting.attack, parameters, images, seconds, queries)
+        targets = self._victim.targets(setting)
+        rows = self._score(setting.attack, parameters, images, seconds, queries, targets)
         for row in rows:
             scored = row.parameters.get("scored", "")
             print(
@@ -128,6 +136,7 @@ class Assessment:
         images: list[np.ndarray],
         seconds: float,
         queries: float | None,
+        targets: np.ndarray | None = None,
     ) -> list[Row]:
         """One row for each number of draws, and one of the single members where there are any.
 
@@ -149,11 +158,14 @@ class Assessment:
                     pairs = [(scorer, part) for part in images]
                 label = f"{self._defense}: {attack} scoring"
                 marks = mean_score([self._marks(*pair, label) for pair in pairs])
+                reached = [] if targets is None else [
+                    one.right(part, targets, self._config.seed, 1).mean() for one, part in pairs
+                ]
                 rows.append(Row(
                     dataset=self._config.dataset,
                     model=_model_name(self._config),
                     defense=self._defense,
-                    noise=_noise(self._config, self._model),
+                    noise=_noise(self._model),
                     attack=attack,
                     parameters={**parameters, **kind},
                     num_images=len(self._test),
@@ -161,6 +173,7 @@ class Assessment:
                     eval_seeds=len(scorer.seeds),
                     seconds=seconds,
                     mean_queries=queries,
+                    target_rate=float(np.mean(reached)) if reached else None,
                     **dataclasses.asdict(marks),
                 ))  # fmt: skip
         return rows
@@ -203,12 +216,10 @@ def _model_name(config: Config) -> str:
     return str(config.model) if plain else f"{config.model}+{config.activation}"
 
 
-def _noise(config: Config, model: keras.Model) -> dict[str, Any]:
+def _noise(model: keras.Model) -> dict[str, Any]:
     if not any(layer.stddev for layer in noise_layers(model)):
         return {}
-    return {
-        "init_noise": config.init_noise,
-        "inner_noise": config.inner_noise,
-        "distribution": config.noise_distribution,
-        "init_noise_at": config.init_noise_at,
-    }
+    # The network's own, which for a defense with noise on its images only is not the run's.
+    network = model.members[0] if isinstance(model, AveragedEnsemble) else model
+    names = ("init_noise", "inner_noise", "distribution", "init_noise_at")
+    return {name: network.get_config()[name] for name in names}

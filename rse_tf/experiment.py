@@ -41,7 +41,7 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
     models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
     substitute = None
-    if config.substitute is not None:
+    if config.substitute is not None and config.attacks:
         # Trained from another seed: what an attacker without access to the defense has.
         other = dataclasses.replace(config, seed=(config.seed + 1) % 2**32)
         substitute = train_defense(other, config.substitute, dataset, may_train)

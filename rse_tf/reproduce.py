@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("table", None, "the table or figure; see --list", flag_values=own)
     flags.DEFINE_string("scale", "paper", "smoke, cpu or paper", flag_values=own)
     flags.DEFINE_string("rows", "*", "which rows, such as 'mnist_*'", flag_values=own)
-    flags.DEFINE_string("output", "runs", "folder of all runs", flag_values=own)
+    flags.DEFINE_string("output", reproduction.OUTPUT, "folder of all runs", flag_values=own)
     flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
         print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{reproduction.list_exhibits()}")

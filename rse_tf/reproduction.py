@@ -5,25 +5,20 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import pathlib
+import shlex
 import time
 from collections.abc import Sequence
 
 import keras
 
 from rse_tf import config, experiment
-from rse_tf.reporting import (
-    PAPER,
-    Gallery,
-    Row,
-    load_galleries,
-    plain,
-    read_json,
-    write_exhibit,
-)
+from rse_tf.reporting import PAPER, Row, load_galleries, plain, read_json, write_exhibit
 from rse_tf.settings import Config, ConfigError
+from rse_tf.training import TrainingError
 
 FLAGS = pathlib.Path("flags")
 SCALES = ("smoke", "cpu", "paper")
+OUTPUT = "runs"
 # These show the rows of another one in another way.
 _SAME_ROWS = {"ensembles/figure2": "ensembles/table2", "rse/figure7": "rse/table3"}
 _COST = "# Cost: "
@@ -59,6 +54,8 @@ def row_files(exhibit: str, pattern: str = "*") -> list[pathlib.Path]:
 def scale_file(row: pathlib.Path, scale: str) -> pathlib.Path:
     """Returns the scale that goes on top of a row: the nearest one above it, or the common one."""
     for folder in row.parents:
+        if folder == FLAGS:
+            break
         if (folder / f"{scale}.flags").exists():
             return folder / f"{scale}.flags"
     return FLAGS / "scale" / f"{scale}.flags"
@@ -92,7 +89,7 @@ def reproduce(
         exhibit: a key of `rse_tf.reporting.PAPER`.
         scale: `"smoke"`, `"cpu"` or `"paper"`.
         output: folder of all runs.
-        pattern: which rows are run; those that are not stand in the table as missing.
+        pattern: which rows are run. The table has all that are finished.
         extra: flags that go on top of every row, such as `--data_dir=DIR`.
 
     Returns:
@@ -100,34 +97,50 @@ def reproduce(
 
     Raises:
         ConfigError: if there is no such exhibit, or a flag is impossible.
+        TrainingError: at the end, if a row could not be trained.
     """
     if scale not in SCALES:
         raise ConfigError(f"--scale must be one of {', '.join(SCALES)}. Received: {scale!r}")
-    files = row_files(exhibit, pattern)
-    runs = [_config(file, scale, pathlib.Path(output), extra) for file in files]
-    program = f"python -m rse_tf.reproduce --table={exhibit} --scale={scale}"
-    command = " ".join([program, *([] if pattern == "*" else [f"--rows='{pattern}'"]), *extra])
-    rows: list[Row] = []
-    galleries: list[Gallery] = []
+    chosen = row_files(exhibit, pattern)
+    runs = {file: _config(file, scale, pathlib.Path(output), extra) for file in row_files(exhibit)}
+    command = _command(exhibit, scale, output, pattern, extra)
     paths: list[pathlib.Path] = []
     durations: list[float] = []
-    for number, (file, run) in enumerate(zip(files, runs, strict=True), start=1):
-        print(f"[{number}/{len(runs)}] {file}{_time_left(durations, len(runs))}", flush=True)
+    failed = []
+    for number, file in enumerate(chosen, start=1):
+        print(f"[{number}/{len(chosen)}] {file}{_time_left(durations, len(chosen))}", flush=True)
         start = time.monotonic()
-        found = finished_rows(run)
-        if found is None:
+        if finished_rows(runs[file]) is None:
             keras.backend.clear_session()  # else each row's graphs would stay in memory
-            found = experiment.run(run)
+            try:
+                experiment.run(runs[file])
+            except TrainingError as error:  # the other rows can do without this one
+                print(f"error: {error}", flush=True)
+                failed.append(str(file))
             durations.append(time.monotonic() - start)
         else:
-            print(f"finished before: {run.workdir}", flush=True)
+            print(f"finished before: {runs[file].workdir}", flush=True)
             durations.append(0.0)
-        rows += found
-        galleries += load_galleries(str(run.workdir))
-        paths = write_exhibit(
-            exhibit, rows, pathlib.Path(output) / scale, head(command, number, len(runs)),
-            galleries, flags={"command": command}, versions=experiment.versions())  # fmt: skip
+        paths = _write(exhibit, list(runs.values()), pathlib.Path(output) / scale, command)
+    if failed:
+        raise TrainingError(f"not finished: {', '.join(failed)}; the reasons stand above")
     return paths
+
+
+def _write(
+    exhibit: str, runs: Sequence[Config], folder: pathlib.Path, command: str
+) -> list[pathlib.Path]:
+    """Writes an exhibit from all its runs that are finished, those of other commands included."""
+    finished = [(run, rows) for run in runs if (rows := finished_rows(run)) is not None]
+    return write_exhibit(
+        exhibit,
+        [row for _, rows in finished for row in rows],
+        folder,
+        _head(command, len(finished), len(runs)),
+        [gallery for run, _ in finished for gallery in load_galleries(str(run.workdir))],
+        flags={"command": command},
+        versions=experiment.versions(),
+    )
 
 
 def finished_rows(run: Config) -> list[Row] | None:
@@ -135,13 +148,28 @@ def finished_rows(run: Config) -> list[Row] | None:
     file = pathlib.Path(str(run.workdir)) / "result.json"
     if not file.exists():
         return None
-    result = read_json(file)
+    try:
+        result = read_json(file)
+    except ValueError as error:  # of another version
+        print(f"not used: {error}", flush=True)
+        return None
     same = result.flags == plain(dataclasses.asdict(run), "flags")
     return result.rows if same and result.versions == experiment.versions() else None
 
 
-def head(command: str, finished: int, total: int) -> str:
-    """Returns what stands on top of an exhibit: how it was made, by what, and how far it is."""
+def _command(
+    exhibit: str, scale: str, output: str, pattern: str, extra: Sequence[str]
+) -> str:
+    """What stands in the head of an exhibit; where the data lies is nobody else's business."""
+    own = [f"--table={exhibit}", f"--scale={scale}"]
+    own += [] if pattern == "*" else [f"--rows={pattern}"]
+    own += [] if output == OUTPUT else [f"--output={output}"]
+    further = [flag for flag in extra if not flag.startswith("--data_dir")]
+    return shlex.join(["python", "-m", "rse_tf.reproduce", *own, *further])
+
+
+def _head(command: str, finished: int, total: int) -> str:
+    """How an exhibit was made, by what, and how far it is."""
     made_by = ", ".join(f"{name} {number}" for name, number in experiment.versions().items())
     missing = "" if finished == total else f"\n\n{finished} of {total} runs are finished."
     return f"Made by `{command}`\n\nwith {made_by}.{missing}"

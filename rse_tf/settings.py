@@ -148,7 +148,8 @@ class Config:
         _SCORING, False, "measure the input gradient and Hessian of the loss on clean images")
 
     seed: int = _flag(_RUN, 0, "everything random follows from it")
-    workdir: str | None = _flag(_RUN, None, "folder of this run; default runs/<data>-<model>")
+    workdir: str | None = _flag(
+        _RUN, None, "folder of this run; default runs/<data>-<model>-<attack>")
     export_dir: str | None = _flag(_RUN, None, "rse_tf.export: where the SavedModel goes")
     models_dir: str | None = _flag(_RUN, None, "trained models; default beside the workdir")
     attacks_dir: str | None = _flag(_RUN, None, "attacked images; default inside the workdir")
@@ -199,7 +200,8 @@ class Config:
             if choices and item is not None and item not in choices:
                 if field.name != "defense" or not is_defense(item):
                     raise self._error(field.name, f"one of {', '.join(choices)}")
-        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+        distinct = field.name != "retraining_epsilon"
+        if isinstance(value, tuple) and (not value or distinct and len(set(value)) < len(value)):
             raise self._error(field.name, "one or several values, each of them once")
 
     def _check_attack_flags(self) -> None:
@@ -225,6 +227,10 @@ class Config:
             raise ConfigError("--target_class needs --image_class, and not --targeted")
         if self.image_class in (self.target_class or ()):
             raise self._error("target_class", "other classes than --image_class")
+        if "deepfool" in self.attacks and (self.targeted or self.target_class):
+            raise ConfigError("--attack=deepfool has no targets: leave out --targeted")
+        if self.resize is not None and list(self.resize) != sorted(self.resize):
+            raise self._error("resize", "growing sizes")
         if self.substitute is not None and not is_defense(self.substitute):
             raise self._error("substitute", "a defense")
 

@@ -81,7 +81,8 @@ class Victim:
         elif self._draws > 1:  # no members, but draws
             gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
         for attack in self._config.attacks:
-            for gradient in gradients:
+            # ZOO differentiates nothing: all it sees of an ensemble is its prediction.
+            for gradient in ("mean_probability",) if attack == "zoo" else gradients:
                 for target in self._config.target_class or (None,):
                     for point in self._config.attack_points(attack):
                         if "noise" in point and not is_random(self._model):
@@ -115,29 +116,34 @@ class Victim:
             found["gradient"] = setting.gradient
         if setting.target is not None:
             found["target"] = setting.target
+        if config.image_class is not None:
+            found["image_class"] = config.image_class
         if config.substitute is not None:
             found["substitute"] = config.substitute
         return found
 
+    def targets(self, setting: Setting) -> np.ndarray | None:
+        """The classes to reach, integer `[number]`, or `None` for an untargeted attack."""
+        if setting.target is not None:
+            return np.full(len(self._test), self._dataset.class_index(setting.target))
+        if not self._config.targeted:
+            return None
+        count = self._dataset.num_classes
+        shift = np.random.default_rng(self._config.seed).integers(1, count, len(self._test))
+        return (self._test.labels + shift) % count
+
     def _attack(
         self, setting: Setting, model: keras.Model, label: str
     ) -> tuple[AttackResult, float]:
-        config, test = self._config, self._test
-        targets = None
-        if setting.target is not None:
-            targets = np.full(len(test), self._dataset.class_index(setting.target))
-        elif config.targeted:
-            count = self._dataset.num_classes
-            shift = np.random.default_rng(config.seed).integers(1, count, len(test))
-            targets = (test.labels + shift) % count
+        test = self._test
         return attack_in_batches(
             self._attack_on(model, setting),
             model,
             images=test.images,
             labels=test.labels,
-            targets=targets,
+            targets=self.targets(setting),
             directory=self._folder(setting, model),
-            seed=config.seed,
+            seed=self._config.seed,
             description=label,
         )
 
@@ -159,8 +165,7 @@ class Victim:
 
     def _folder(self, setting: Setting, victim: keras.Model) -> pathlib.Path:
         """A folder for the batches of one attack setting, named after all they follow from."""
-        # But for the model's name, which Keras numbers by what else the process has built.
-        settings = {name: value for name, value in victim.get_config().items() if name != "name"}
+        settings = _without_names(victim.get_config())
         mean_loss = setting.gradient == "mean_loss"
         facts = [
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
@@ -168,3 +173,12 @@ class Victim:
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return pathlib.Path(str(self._config.attacks_dir)) / digest.hexdigest()[:16]
+
+
+def _without_names(config: Any) -> Any:
+    """A model's config but for names, which Keras numbers by what else a process has built."""
+    if isinstance(config, dict):
+        return {key: _without_names(value) for key, value in config.items() if key != "name"}
+    if isinstance(config, (list, tuple)):
+        return [_without_names(value) for value in config]
+    return config

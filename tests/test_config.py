@@ -32,6 +32,7 @@ def parse(*arguments: str) -> Config:
         ("--attack=zoo --resize=8,16", "resize", (8, 16)),
         ("--gradient=member,mean_loss", "gradient", ("member", "mean_loss")),
         ("--retraining_epsilon=0.1,0.2", "retraining_epsilon", (0.1, 0.2)),
+        ("--retraining_epsilon=0.2,0.2", "retraining_epsilon", (0.2, 0.2)),
         ("--validation_fraction=0", "validation_fraction", 0.0),
         ("--image_class=8 --target_class=3,9", "target_class", ("3", "9")),
         ("--binary_search", "binary_search", True),

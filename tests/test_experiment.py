@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
 import pytest
+from trainings import wait_for
 
 from rse_tf import experiment
-from rse_tf.config import Config, ConfigError
 from rse_tf.layers import noise_layers
 from rse_tf.models import SelfEnsemble
-from rse_tf.reporting import read_json
+from rse_tf.reporting import Row, read_json
 from rse_tf.serving import export_classifier
+from rse_tf.settings import Config, ConfigError
 
 FLAGS = {
     "epochs": 1,
@@ -26,15 +28,14 @@ FLAGS = {
     "attack_steps": 10,
     "num_images": 20,
     "attack_batch_size": 10,
-    "num_draws": 5,
+    "num_draws": (5,),
     "eval_seeds": 2,
 }
 
 
 def command(program: str, workdir: pathlib.Path, *flags: str) -> list[str]:
-    values = {name: value for name, value in FLAGS.items() if f"--{name}" not in flags}
-    values["const"] = "0.1,3"
-    settings = [f"--{name}={value}" for name, value in values.items()]
+    texts = {**FLAGS, "const": "0.1,3", "num_draws": 5}
+    settings = [f"--{name}={value}" for name, value in texts.items()]
     return [sys.executable, "-m", f"rse_tf.{program}", f"--workdir={workdir}", *settings, *flags]
 
 
@@ -84,10 +85,7 @@ def test_a_run_killed_in_its_attack_ends_like_an_undisturbed_one(
     workdir = tmp_path / "killed"
     models = f"--models_dir={finished.parent / 'models'}"
     process = subprocess.Popen(command("evaluate", workdir, "--defense=rse", models))
-    end = time.monotonic() + 240
-    while not list(workdir.rglob("batch_0000*.npz")):
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(workdir, "batch_0000*.npz", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (workdir / "result.json").exists()
@@ -121,13 +119,33 @@ def test_targeted_attacks_aim_at_another_class(
 ) -> None:
     config = Config(
         workdir=str(tmp_path), models_dir=str(finished.parent / "models"), epochs=1, num_images=20,
-        defense=("none",), attack="bim", epsilon=(0.3,), attack_steps=20, targeted=True,
+        defense=("none",), attack=("bim",), epsilon=(0.3,), attack_steps=20, targeted=True,
     )  # fmt: skip
     row = experiment.evaluate(config)[1]
     files = list(tmp_path.rglob("batch_*.npz"))
     with np.load(files[0]) as saved:
         assert saved["success"].mean() > 0.5  # it reached the targets
     assert row.parameters["targeted"] is True and row.accuracy < 0.5
+
+
+def test_a_substitute_is_trained_from_another_seed_and_attacked_instead(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(finished.parent / "models", models)
+    before = set(models.iterdir())
+    config = Config(
+        workdir=str(tmp_path / "run"), models_dir=str(models), epochs=1, num_images=50,
+        defense=("none",), attack=("fgsm",), substitute="none",
+    )  # fmt: skip
+    transferred = experiment.run(config)[1]
+    (folder,) = set(models.iterdir()) - before
+    assert json.loads((folder / "settings.json").read_text())["training"]["seed"] == 1
+    direct = experiment.run(dataclasses.replace(config, substitute=None))[1]
+    assert "substitute" not in direct.parameters
+    # Images made for another network do less harm; 50 of them, both from the same start, so
+    # the difference has a standard error of at most sqrt(2 * 0.25 / 50) = 0.1.
+    assert transferred.accuracy > direct.accuracy
 
 
 def test_evaluating_what_was_never_trained_is_one_line(tmp_path: pathlib.Path) -> None:
@@ -138,6 +156,23 @@ def test_evaluating_what_was_never_trained_is_one_line(tmp_path: pathlib.Path) -
     errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "rse_tf.train" in errors[0]
     assert "Traceback" not in process.stderr
+
+
+def test_all_but_the_report_of_several_attacks_is_that_of_each_alone(
+    finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    def run(*attacks: str) -> list[Row]:
+        return experiment.evaluate(Config(
+            workdir=str(tmp_path / "-".join(attacks)), models_dir=str(finished.parent / "models"),
+            epochs=1, num_images=20, defense=("none",), attack=attacks, epsilon=(0.1, 0.2),
+        ))  # fmt: skip
+
+    together = run("fgsm", "bim")
+    assert [(r.attack, r.parameters.get("epsilon")) for r in together] == [
+        ("none", None), ("fgsm", 0.1), ("fgsm", 0.2), ("bim", 0.1), ("bim", 0.2)]  # fmt: skip
+    alone = run("fgsm") + run("bim")[1:]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert dataclasses.replace(ours, seconds=0.0) == dataclasses.replace(theirs, seconds=0.0)
 
 
 def test_a_network_too_large_for_the_images_is_refused_before_any_work(

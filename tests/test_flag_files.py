@@ -1,25 +1,49 @@
+"""The flag files: what each is for, that it can be run, and that every scale fits on top."""
+
 from __future__ import annotations
 
 import pathlib
 import re
-import types
 from typing import Any
 
 import pytest
 
 from rse_tf import config
-from rse_tf.config import Config
-from rse_tf.reporting import Published
-from rse_tf.reporting.reference import SWEEP, TABLE_2, published_by_source
+from rse_tf.reporting import PAPER
+from rse_tf.reproduction import FLAGS, SCALES, row_files, scale_file
+from rse_tf.settings import Config
 
 ROOT = pathlib.Path(config.__file__).parents[1]
-FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "flags").rglob("*.flags"))
-BASES = [name for name in FILES if name.endswith("/base.flags")]
-SCALES = [name for name in FILES if name.startswith("flags/scale/")]
-ROWS = [name for name in FILES if name not in BASES + SCALES]
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / FLAGS).rglob("*.flags"))
+# What rows share, and what goes on top of them.
+SHARED = [name for name in FILES if name.endswith("/base.flags")]
+SHARED += ["flags/ensembles/cifar10.flags", "flags/ensembles/mnist.flags"]
+SCALED = [name for name in FILES if pathlib.Path(name).stem in SCALES]
+ROWS = [name for name in FILES if name not in SHARED + SCALED]
 
-TABLE_2_CONSTS = (0.01, 0.03, 0.06, 0.1, 0.2)
-SWEEP_CONSTS = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1, 2, 3, 4, 7, 10, 30, 70, 100)
+DEFENSES = ("none", "rse", "adversarial_retraining", "distillation", "robust_opt_brelu")
+COMPARED = ("ensemble_bagging", "adversarial_training", "distillation",
+            "ensemble_bagging+adversarial_training", "ensemble_bagging+distillation")  # fmt: skip
+# The rows of each exhibit, below its folder.
+EXPECTED = {
+    "rse/table2": {*DEFENSES, "rse_authors_code"},
+    "rse/table3": set(DEFENSES),
+    "rse/figure2": {"none", "rse", "rse_train_noise_only", "rse_test_noise_only"},
+    "rse/figure3": {"none", *(f"init_{init}_inner_{inner}" for init in ("0", "0.2", "0.4")
+                              for inner in ("0", "0.1", "0.2"))} - {"init_0_inner_0"},
+    "rse/figure4": {"1_ensemble", "50_ensemble"},
+    "rse/figure5": {f"init_{init}_inner_0.1" for init in ("0.1", "0.2", "0.4")},
+    "rse/figure6": {f"{pair}/{defense}" for defense in DEFENSES
+                    for pair in ("cifar10_vgg16", "cifar10_resnext29", "stl10_model_a")},
+    "rse/figure7": set(DEFENSES),
+    "rse/zoo": {"none", "rse_fresh_noise", "rse_common_noise"},
+    "ensembles/table2": {f"{data}_{kind}" for data in ("mnist", "cifar10")
+                         for kind in ("random_init", "mixed", "bagging", "gauss_noise")},
+    "ensembles/table4": {f"{data}_{name.removeprefix('ensemble_')}" for name in COMPARED
+                         for data in ("mnist", "cifar10")},
+    "ensembles/figure1": {"mnist", "cifar10"},
+}  # fmt: skip
+EXPECTED["ensembles/figure2"] = EXPECTED["ensembles/table2"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +52,7 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def parse(*files: str, **flags: Any) -> Config:
+def parse(*files: str | pathlib.Path, **flags: Any) -> Config:
     rest = [f"--{name}={value}" for name, value in flags.items()]
     return config.parse(["program", *(f"--flagfile={file}" for file in files), *rest], "A program.")
 
@@ -36,19 +60,26 @@ def parse(*files: str, **flags: Any) -> Config:
 def head(name: str) -> str:
     """The comment that a file starts with."""
     lines = (ROOT / name).read_text().splitlines()
-    end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
+    end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(lines[:end])
 
 
-def test_there_are_files_for_the_rows_and_curves_that_can_be_run() -> None:
-    assert {name.removeprefix("flags/").removesuffix(".flags") for name in ROWS + SCALES} >= {
-        "rse/table2/none", "rse/table2/rse", "rse/table2/rse_authors_code",
-        "rse/figure2/none", "rse/figure2/rse", "rse/figure2/rse_train_noise_only",
-        "rse/figure2/rse_test_noise_only",
-        *(f"rse/figure6/{pair}/{defense}" for defense in ("none", "rse")
-          for pair in ("cifar10_vgg16", "cifar10_resnext29", "stl10_model_a")),
-        "scale/smoke", "scale/cpu", "scale/paper",
-    }  # fmt: skip
+def own_flags(name: str) -> list[str]:
+    """The names of the flags in a file itself."""
+    lines = (ROOT / name).read_text().splitlines()
+    return [line[2:].partition("=")[0] for line in lines if line.startswith("--")]
+
+
+def test_every_table_and_figure_has_its_row_files() -> None:
+    assert EXPECTED.keys() == PAPER.keys()
+    found = set()
+    for exhibit, expected in EXPECTED.items():
+        files = row_files(exhibit)
+        folder = next(path for path in files[0].parents if len(path.parts) == 3)
+        names = [path.relative_to(folder).with_suffix("").as_posix() for path in files]
+        assert sorted(names) == sorted(expected)
+        found |= {path.as_posix() for path in files}
+    assert found == set(ROWS)  # and no row belongs to none
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -64,8 +95,23 @@ def test_every_file_begins_with_what_it_is_for_and_fits_the_screen(name: str) ->
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_tells_its_paper_and_its_own_command(name: str) -> None:
-    assert re.search(r"^# .* arXiv:\d{4}\.\d{5}\.$", head(name), re.MULTILINE)
-    assert f"\n#   python -m rse_tf.main --flagfile={name}\n" in head(name)
+    text = head(name).replace(" \\\n#     ", " ")  # a long one goes on in a second line
+    paper = {"rse": "1712.00673", "ensembles": "1709.03423"}[name.split("/")[1]]
+    assert re.match(rf"# .* arXiv:{paper}\.\n", text)
+    commands = re.findall(r"^#   (python .*)$", text, re.MULTILINE)
+    assert commands == [f"python -m rse_tf.main --flagfile={name}"]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_tells_what_it_costs_and_which_scales_are_its_own(name: str) -> None:
+    assert "# The time on a GPU was not measured." in head(name)
+    named = re.findall(r"--flagfile=(\S+\.flags)[;.]", head(name))
+    expected = [scale_file(pathlib.Path(name), scale).as_posix() for scale in ("cpu", "smoke")]
+    assert named == expected
+    base = pathlib.Path(name).with_name("base.flags").as_posix()
+    costs = [line for line in head(base).splitlines() if line.startswith("# Cost: ")]
+    assert "two CPU cores" in costs[0] and "GPU: not measured." in costs[-1]
+    assert "Not to be run by itself" in re.sub(r"\s*\n# ", " ", head(base))
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -76,86 +122,63 @@ def test_a_row_has_its_own_workdir_and_the_common_networks(name: str) -> None:
     assert len(row.defense) == 1
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("flags/rse/")])
-def test_a_row_of_the_rse_paper_is_its_protocol(name: str) -> None:
-    row = parse(name)
-    noise = {"vgg16": (0.4, 0.1), "resnext29": (0.1, 0.1), "model_a": (0.4, 0.1)}
-    assert (row.init_noise, row.inner_noise) == noise[str(row.model)]
-    assert row.dataset == ("stl10" if row.model == "model_a" else "cifar10")
-    assert row.init_noise_at == ("second_conv" if "authors_code" in name else "first_conv")
-    assert row.const == (TABLE_2_CONSTS if "table2" in name else SWEEP_CONSTS)
-    assert (row.attack, row.attack_steps, row.attack_learning_rate, row.iterate) == (
-        "carlini_wagner", 300, 1e-3, "last")  # fmt: skip
-    assert (row.attack_draws, row.num_draws, row.num_images, row.targeted) == (1, 50, 1600, False)
-    assert (row.epochs, row.schedule, row.batch_size, row.learning_rate) == (200, "paper", 128, 0.1)
-    assert (row.weight_decay, row.augmentation, row.dtype_policy) == (5e-4, "crop_flip", "float32")
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_says_the_same_thing_twice(name: str) -> None:
+    flags = [flag for flag in own_flags(name) if flag != "flagfile"]
+    assert len(flags) == len(set(flags))
 
 
-def published_numbers(run: Config, const: float) -> dict[str, Published]:
-    """What the report sets beside a row, by source."""
-    (point,) = [p for p in run.attack_points() if p["const"] == const]
-    noise = {"init_noise": run.init_noise, "inner_noise": run.inner_noise,
-             "distribution": run.noise_distribution}  # fmt: skip
-    row = types.SimpleNamespace(
-        dataset=run.dataset, model=run.model, defense=run.defense[0], attack=run.attack,
-        noise=noise, parameters={**point, "targeted": run.targeted}, num_draws=run.num_draws,
-    )  # fmt: skip
-    return published_by_source(row)
+# Scales.
 
 
-SWEPT = [name for name in ROWS if "RMS L2" in head(name)]
+def test_the_nearest_scale_above_a_row_is_its_own() -> None:
+    for row, scale, expected in (
+        ("rse/table2/rse", "cpu", "scale/cpu"),
+        ("rse/table3/rse", "cpu", "rse/table3/cpu"),
+        ("rse/table3/rse", "paper", "scale/paper"),
+        ("rse/figure6/stl10_model_a/rse", "cpu", "rse/figure6/stl10_model_a/cpu"),
+        ("rse/figure6/stl10_model_a/rse", "smoke", "scale/smoke"),
+        ("rse/figure6/cifar10_vgg16/rse", "cpu", "scale/cpu"),
+        ("ensembles/table4/mnist_bagging", "smoke", "ensembles/smoke"),
+    ):
+        assert scale_file(FLAGS / f"{row}.flags", scale) == FLAGS / f"{expected}.flags"
 
 
-def columns(text: str) -> list[list[float]]:
-    """The numbers in the lines of c, accuracy and distortion."""
-    return [
-        [float(x) for line in re.findall(rf"^#   {label} +(.*)$", text, re.MULTILINE)
-         for x in line.split()]
-        for label in ("c", "accuracy", "RMS L2")
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SWEPT)
-def test_the_numbers_at_the_head_are_the_published_ones(name: str) -> None:
-    run = parse(name)
-    printed, _, logs = head(name).partition("The authors' published logs")
-    consts, accuracies, distortions = columns(logs)
-    assert tuple(consts) == run.const
-    for const, accuracy, distortion in zip(consts, accuracies, distortions, strict=True):
-        expected = published_numbers(run, const)[SWEEP]
-        assert accuracy / 100 == pytest.approx(expected.accuracy, abs=0.5001e-4)
-        assert distortion == pytest.approx(expected.rms_l2, abs=0.5001e-3)
-    consts, accuracies, _ = columns(printed)
-    assert tuple(consts) == (TABLE_2_CONSTS if "table2" in name else ())
-    for const, accuracy in zip(consts, accuracies, strict=True):
-        assert accuracy / 100 == pytest.approx(published_numbers(run, const)[TABLE_2].accuracy)
-
-
-def test_all_rows_of_the_authors_sweep_quote_it() -> None:
-    without = [name for name in ROWS if name not in SWEPT]
-    assert [pathlib.Path(name).stem for name in without] == [
-        "rse_test_noise_only", "rse_train_noise_only"]  # fmt: skip
-
-
-@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", ROWS)
-def test_a_scale_goes_on_top_of_every_row(name: str, scale: str) -> None:
-    row, scaled = parse(name), parse(name, scale)
-    assert (scaled.defense, scaled.const, scaled.init_noise, scaled.init_noise_at) == (
-        row.defense, row.const, row.init_noise, row.init_noise_at)  # fmt: skip
-    if scale.endswith("paper.flags"):
-        assert scaled == row
-    elif scale.endswith("cpu.flags"):
-        assert (scaled.dataset, scaled.model, scaled.attack_steps) == (
-            row.dataset, row.model, row.attack_steps)  # fmt: skip
-        assert (scaled.epochs, scaled.num_images) == (40, 200)
-        assert (scaled.schedule, scaled.dtype_policy) == ("one_cycle", "mixed_bfloat16")
-    elif scale.endswith("smoke.flags"):
-        assert scaled.dataset == "mnist_5k" and scaled.epochs == 1
-        assert scaled.num_images is not None and scaled.num_images <= 20
-        assert scaled.attack_steps is not None and scaled.attack_steps <= 5
-        # Nothing of a real run is overwritten.
-        assert "smoke" in str(scaled.workdir) and "smoke" in str(scaled.models_dir)
+def test_the_published_scale_changes_nothing(name: str) -> None:
+    assert scale_file(pathlib.Path(name), "paper") == FLAGS / "scale" / "paper.flags"
+    assert parse(name, "flags/scale/paper.flags") == parse(name)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_scale_for_two_cores_keeps_the_row_what_it_is(name: str) -> None:
+    row, scaled = parse(name), parse(name, scale_file(pathlib.Path(name), "cpu"))
+    kept = ("dataset", "model", "defense", "init_noise", "inner_noise", "init_noise_at", "attack",
+            "attack_steps", "attack_learning_rate", "epsilon", "step_size", "gradient", "num_draws",
+            "temperature", "training_epsilon", "retraining_epsilon", "target_class", "optimizer",
+            "workdir", "models_dir", "learning_rate", "weight_decay", "batch_size")  # fmt: skip
+    for flag in kept:
+        assert getattr(scaled, flag) == getattr(row, flag), flag
+    assert set(scaled.const or ()) <= set(row.const or ())
+    cheaper = ("epochs", "retraining_epochs", "members", "num_images")
+    assert all(getattr(scaled, flag) <= getattr(row, flag) for flag in cheaper)
+    if row.dataset != "mnist_5k":
+        assert any(getattr(scaled, flag) < getattr(row, flag) for flag in cheaper)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_smallest_scale_runs_the_row_on_embedded_digits(name: str) -> None:
+    row, scaled = parse(name), parse(name, scale_file(pathlib.Path(name), "smoke"))
+    for flag in ("defense", "attack", "init_noise", "inner_noise", "init_noise_at", "gradient",
+                 "epsilon", "step_size", "query_noise"):  # fmt: skip
+        assert getattr(scaled, flag) == getattr(row, flag), flag
+    assert (scaled.dataset, scaled.model, scaled.epochs) == ("mnist_5k", "mnist_cnn", 1)
+    assert scaled.num_images is not None and scaled.num_images <= 20
+    for attack in scaled.attacks:
+        assert all(point.get("steps", 0) <= 8 for point in scaled.attack_points(attack))
+    assert scaled.members == 2 or not scaled.defense[0].startswith("ensemble_")
+    # Nothing of a real run is overwritten.
+    assert "smoke" in str(scaled.workdir) and "smoke" in str(scaled.models_dir)
 
 
 def test_what_stands_behind_a_file_wins() -> None:

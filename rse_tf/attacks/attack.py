@@ -22,7 +22,8 @@ class AttackResult(NamedTuple):
             `rse_tf.evaluation` for the defense's own prediction.
         distortion: L2 distance to the original image, in pixel units, float32 `[batch]`.
         iterations: gradient steps spent on the image, int32 `[batch]`.
-        queries: forward passes spent on the image, int32 `[batch]`, this check included.
+        queries: calls of the model with the image, int32 `[batch]`, this check included; an
+            ensemble passes each on to all its members or draws.
     """
 
     adversarial: np.ndarray

@@ -14,12 +14,12 @@ _INSIDE = 0.999999
 _NO_UPPER_BOUND = 1e10
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 # Early abort: ten looks per descent, each expecting the loss to have fallen by 0.01 %.
-_LOOKS, _PROGRESS = 10, 0.9999
+LOOKS, PROGRESS = 10, 0.9999
 
 Scalars = dict[str, tf.Tensor]
 
 
-class _Descent(NamedTuple):
+class Descent(NamedTuple):
     """One image per row, as it goes down with its own constant."""
 
     modifier: tf.Tensor  # what is added in tanh space, [batch, height, width, channels]
@@ -46,6 +46,7 @@ class CarliniWagnerL2(Attack):
         iterate: with a fixed c, what is returned: `"last"`, the last iterate whether adversarial
             or not (Liu et al.), or `"best"`, the closest adversarial one met before a step. The
             binary search returns the closest one. An image without any stays as it was.
+            Against a randomised model "best" is what one draw called adversarial: often luck.
         steps: gradient steps per descent. Default 300 (Liu et al.); the reference uses 10,000.
         learning_rate: Adam's. Default 1e-3 (Liu et al.); the reference uses 1e-2.
         confidence: the margin by which an adversarial image has to win, in logits. Default 0.
@@ -139,13 +140,13 @@ class CarliniWagnerL2(Attack):
         const: tf.Tensor,
         targeted: bool,
         scalars: Scalars,
-    ) -> _Descent:
+    ) -> Descent:
         """Runs Adam from the images. Between looks, only the images still running take part."""
         abort = self.const is None if self.abort_early is None else self.abort_early
         steps = scalars["steps"]
-        look = tf.maximum(steps // _LOOKS, 1) if abort else steps
+        look = tf.maximum(steps // LOOKS, 1) if abort else steps
 
-        def stretch(done: tf.Tensor, all_: _Descent) -> tuple[tf.Tensor, _Descent]:
+        def stretch(done: tf.Tensor, all_: Descent) -> tuple[tf.Tensor, Descent]:
             rows = tf.where(all_.running)[:, 0]
             some, at, labels, c = tf.nest.map_structure(
                 lambda t: tf.gather(t, rows), (all_, start, classes, const)
@@ -153,14 +154,14 @@ class CarliniWagnerL2(Attack):
             until = tf.minimum(done + look, steps)
             center = self._to_pixels(at)
 
-            def step(i: tf.Tensor, d: _Descent, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            def step(i: tf.Tensor, d: Descent, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
                 return i + 1, *self._step(i, d, at, center, labels, c, targeted, scalars)
 
             last_loss = some.last_loss
             _, some, loss = tf.while_loop(
                 lambda i, *_: i < until, step, [done, some, last_loss]
             )
-            falling = loss <= last_loss * _PROGRESS
+            falling = loss <= last_loss * PROGRESS
             some = some._replace(
                 last_loss=loss, steps=some.steps + (until - done), running=falling
             )
@@ -171,7 +172,7 @@ class CarliniWagnerL2(Attack):
 
         zeros, infinite = tf.zeros_like(images), tf.fill(tf.shape(classes), float("inf"))
         count = tf.zeros_like(classes)
-        state = _Descent(zeros, zeros, zeros, images, infinite, infinite, count, count == 0)
+        state = Descent(zeros, zeros, zeros, images, infinite, infinite, count, count == 0)
         _, end = tf.while_loop(
             lambda done, d: (done < steps) & tf.reduce_any(d.running), stretch, [0, state]
         )
@@ -180,21 +181,21 @@ class CarliniWagnerL2(Attack):
     def _step(
         self,
         i: tf.Tensor,
-        d: _Descent,
+        d: Descent,
         start: tf.Tensor,
         center: tf.Tensor,
         classes: tf.Tensor,
         const: tf.Tensor,
         targeted: bool,
         scalars: Scalars,
-    ) -> tuple[_Descent, tf.Tensor]:
+    ) -> tuple[Descent, tf.Tensor]:
         """One step of Adam; also returns the loss before it."""
         confidence = scalars["confidence"]
         with tf.GradientTape() as tape:
             tape.watch(d.modifier)
             x = self._to_pixels(start + d.modifier)
             l2 = squared_l2(x - center)
-            advantage = _advantage(self._logits(x), classes, targeted)
+            advantage = advantage_of(self._logits(x), classes, targeted)
             loss = l2 + const * tf.nn.relu(confidence - advantage)
         gradient = self._checked_gradient(tape.gradient(loss, d.modifier))
 
@@ -215,7 +216,7 @@ class CarliniWagnerL2(Attack):
     def _success(
         self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tf.Tensor:
-        advantage = _advantage(logits, classes, targeted)
+        advantage = advantage_of(logits, classes, targeted)
         return (advantage > 0) & (advantage >= scalars["confidence"])
 
     def _to_tanh_space(self, images: tf.Tensor) -> tf.Tensor:
@@ -227,7 +228,7 @@ class CarliniWagnerL2(Attack):
         return low + (high - low) * (tf.tanh(w) + 1) / 2
 
 
-def _advantage(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
+def advantage_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
     """By how much the attack wins, in logits `[batch]`; negative while it has not."""
     chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
     other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)

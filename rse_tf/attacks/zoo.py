@@ -11,7 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.attack import per_image, squared_l2
-from rse_tf.attacks.carlini_wagner import _LOOKS, CarliniWagnerL2, Scalars, _advantage, _Descent
+from rse_tf.attacks.carlini_wagner import (
+    LOOKS,
+    CarliniWagnerL2,
+    Descent,
+    Scalars,
+    advantage_of,
+)
 from rse_tf.attacks.randomness import image_keys
 from rse_tf.attacks.zoo_coordinates import (
     Level,
@@ -43,7 +49,8 @@ class ZOO(CarliniWagnerL2):
         const: the fixed c, or `None` for the binary search per image.
         iterate: with a fixed c, what is returned: `"best"`, the closest adversarial image met
             before an iteration, or `"last"`, the last one whether adversarial or not. The binary
-            search returns the closest one. An image without any stays as it was.
+            search returns the closest one. An image without any stays as it was. Against a
+            randomised model "best" is what one draw called adversarial: often luck.
         steps: iterations per descent. Default 1000 (the reference, CIFAR-10; 3000 for MNIST).
         learning_rate: of Adam in units of the modifier, of Newton the share of its step.
             Default 1e-2 (reference).
@@ -162,7 +169,7 @@ class ZOO(CarliniWagnerL2):
         const: tf.Tensor,
         targeted: bool,
         scalars: Scalars,
-    ) -> _Descent:
+    ) -> Descent:
         """Runs the solver from the images, level by level."""
         keys = image_keys(images, scalars["seed"], self.bounds)
         task = Task(images, images, classes, const, keys)
@@ -189,12 +196,12 @@ class ZOO(CarliniWagnerL2):
                 task,
                 done=done,
                 end=end,
-                look=tf.maximum(steps // _LOOKS, 1) if abort and last else steps,
+                look=tf.maximum(steps // LOOKS, 1) if abort and last else steps,
             )
             done = end
         moved = self._level(task, shapes[-1]).images(state.modifier) - images
         unused = tf.zeros_like(moved)
-        return _Descent(moved, unused, unused, *state[2:])
+        return Descent(moved, unused, unused, *state[2:])
 
     def _move(
         self,
@@ -209,7 +216,7 @@ class ZOO(CarliniWagnerL2):
         level = self._level(task, shape)
         x = level.images(state.modifier)
         l2 = squared_l2(x - task.center)
-        advantage = _advantage(self._logits(x), task.classes, targeted)
+        advantage = advantage_of(self._logits(x), task.classes, targeted)
         hinge = tf.nn.relu(scalars["confidence"] - advantage)
         loss = l2 + task.const * hinge
         closer = (advantage > 0) & (advantage >= scalars["confidence"]) & (l2 < state.best_l2)
@@ -219,7 +226,7 @@ class ZOO(CarliniWagnerL2):
 
         def hinges(sides: list[tf.Tensor], rows: tf.Tensor) -> list[tf.Tensor]:
             classes = tf.gather(task.classes, rows)
-            advantages = [_advantage(z, classes, targeted) for z in self._side_logits(sides)]
+            advantages = [advantage_of(z, classes, targeted) for z in self._side_logits(sides)]
             return [tf.nn.relu(scalars["confidence"] - advantage) for advantage in advantages]
 
         keys = task.keys + tf.cast(i, tf.int64)

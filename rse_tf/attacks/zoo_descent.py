@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from rse_tf.attacks.carlini_wagner import PROGRESS
 from rse_tf.attacks.zoo_solvers import Moments
-
-# Early abort expects the loss to have fallen by 0.01 % between two looks.
-_PROGRESS = 0.9999
 
 
 class Task(NamedTuple):
@@ -70,7 +68,7 @@ def descend(
             [done, some, last_loss],
             parallel_iterations=1,
         )
-        falling = loss <= last_loss * _PROGRESS
+        falling = loss <= last_loss * PROGRESS
         some = some._replace(last_loss=loss, steps=some.steps + (until - done), running=falling)
         merged = tf.nest.map_structure(
             lambda t, new: tf.tensor_scatter_nd_update(t, rows[:, None], new), all_, some

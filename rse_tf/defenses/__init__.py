@@ -73,6 +73,8 @@ def train(
     Raises:
         KeyError: if `name` is not a defense.
     """
+    if not is_defense(name):
+        raise KeyError(name)
     first, _, second = name.partition("+")
     if first not in ENSEMBLES:
         return DEFENSES[name](spec, trainer, settings)

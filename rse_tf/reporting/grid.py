@@ -72,7 +72,7 @@ SQUARED_L2 = Measure(
     "squared L2",
     lambda row: row.rms_l2**2,
     lambda number: None if number.rms_l2 is None else number.rms_l2**2,
-    failed=lambda row: row.accuracy > 0,
+    failed=lambda row: row.accuracy > 0 if row.target_rate is None else row.target_rate < 1,
 )
 CLEAN_ACCURACY = Measure("clean accuracy (%)", lambda row: 100 * (1 - row.misclassified_clean))
 SUCCESS_RATE = Measure("success rate (%)", lambda row: _percent(row.success_rate))
@@ -111,6 +111,11 @@ class Setting:
     def differences(self, row: Row, loose: frozenset[str]) -> list[str] | None:
         """Returns what the row has otherwise, None if it does not belong here at all."""
         found = []
+        narrowed = {"image_class", "substitute"} - {*self.wants}
+        if "target" in self.wants:
+            narrowed.discard("image_class")
+        if narrowed & {*row.parameters}:
+            return None  # attacked by way of another model, or on images of one class only
         for name, wanted in self.wants.items():
             value = _value(row, name)
             if _is_same(value, wanted):
@@ -258,7 +263,7 @@ def format_grid(grid: Grid, rows: Sequence[Row]) -> str:
 def _choose(
     setting: Setting, rows: Sequence[Row], loose: frozenset[str]
 ) -> tuple[Row | None, tuple[str, ...]]:
-    """Returns the row nearest to the setting: then the most images, then the last."""
+    """Returns the row nearest to the setting, then with most images, most draws, the last."""
     found = [(row, setting.differences(row, loose)) for row in rows]
     fitting = [(row, tuple(others)) for row, others in found if others is not None]
     if not fitting:

@@ -73,8 +73,8 @@ ZOO = Exhibit(
     lambda rows: [_grid(rows)],
     (
         "The paper claims, without numbers, that ZOO does not converge against RSE: the two "
-        "sides of its finite difference see different noise (fresh). An attacker who can make "
-        "them see the same (common) is not stopped by that.",
+        "sides of its finite difference see different noise (fresh). Whether the noise itself "
+        "protects, or only that it differs, shows where they see the same (common).",
     ),
     _bars,
 )

@@ -48,6 +48,8 @@ def numbers_by_source(row: RowLike) -> dict[str, Published]:
 
 
 def _is_their_attack(row: RowLike) -> bool:
+    if "image_class" in row.parameters:
+        return False
     if row.attack == "none":
         return True
     expected = ATTACKS.get((row.dataset, row.attack))

@@ -13,7 +13,7 @@ IF_GIVEN: dict[str, tuple[Any, ...]] = {
     "attack_draws": (None, 1),
     "bounds": (None, [0.0, 1.0], (0.0, 1.0)),
     "confidence": (None, 0),
-    "draws": (None, 1),
+    "substitute": (None,),
 }
 
 

@@ -88,6 +88,8 @@ def _has_their_noise(row: RowLike) -> bool:
 
 def _const(row: RowLike) -> float | None:
     """Returns the c of the paper that the row was attacked with, None under other protocols."""
+    if "image_class" in row.parameters:
+        return None
     if row.attack == "none":
         return 0.0
     const = row.parameters.get("const")

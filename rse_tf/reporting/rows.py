@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-_SHARES = ("accuracy", "misclassified_clean", "success_rate")
-_OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate", "mean_queries",
+_SHARES = ("accuracy", "misclassified_clean", "success_rate", "target_rate")
+_OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate", "target_rate", "mean_queries",
              "gradient_norm", "hessian_trace")  # fmt: skip
 _COUNTS = ("num_images", "num_draws", "eval_seeds")
 _MAPPINGS = ("parameters", "noise")
@@ -52,8 +52,10 @@ class Row:
         num_draws: noisy passes averaged for one prediction.
         eval_seeds: number of evaluation seeds.
         seconds: wall-clock time of the attack; the first of several includes its compilation.
-        mean_queries: mean over all images of the forward passes that the attack spent, None
+        mean_queries: mean over all images of the calls of the model that the attack spent, None
             where they were not counted.
+        target_rate: of a targeted attack, the share of all images that are predicted as their
+            target, mean over evaluation seeds; None for any other.
         gradient_norm: of a clean row, the mean L2 norm of the loss gradient with respect to an
             image, per pixel unit; None where it was not measured.
         hessian_trace: likewise the mean trace of the Hessian.
@@ -84,6 +86,7 @@ class Row:
     eval_seeds: int
     seconds: float
     mean_queries: float | None = None
+    target_rate: float | None = None
     gradient_norm: float | None = None
     hessian_trace: float | None = None
 

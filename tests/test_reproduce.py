@@ -1,0 +1,292 @@
+"""Whole tables and figures of the papers: run, gone on with, laid out, listed, refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from test_report import ROW
+from trainings import wait_for
+
+from rse_tf import experiment, report, reproduce, reproduction
+from rse_tf.reporting import PAPER, Row, read_json, write_report
+from rse_tf.settings import Config, ConfigError
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Which rows of each are run for real: those that differ in kind, and not in a number only.
+ROWS = {
+    "rse/table2": "rse",
+    "rse/table3": "[nr][os][ne]*",  # none and rse
+    "rse/figure2": "rse_t*_noise_only",
+    "rse/figure3": "init_0.4_inner_0",
+    "rse/figure4": "1_ensemble",
+    "rse/figure5": "init_0.4*",
+    "rse/figure6": "stl10_model_a/rse",
+    "rse/figure7": "[nr][os][ne]*",
+    "rse/zoo": "rse_common_noise",
+    "ensembles/table2": "mnist_bagging",
+    "ensembles/table4": "mnist_bagging+distillation",
+    "ensembles/figure1": "mnist",
+    "ensembles/figure2": "mnist_bagging",
+}
+NO_FIGURE = {"rse/table2", "rse/table3", "ensembles/table2", "ensembles/table4"}
+
+
+@pytest.fixture(autouse=True)
+def in_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs look for flags/ where they are started."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """One folder for all exhibits, which share networks and attacks."""
+    return tmp_path_factory.mktemp("exhibits")
+
+
+def smoke(exhibit: str, output: pathlib.Path, *extra: str) -> list[pathlib.Path]:
+    return reproduction.reproduce(exhibit, "smoke", str(output), ROWS[exhibit], extra)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """Runs that take no time: what was run, with one made-up row each."""
+    found: list[Config] = []
+
+    def run(config: Config) -> list[Row]:
+        found.append(config)
+        rows = [dataclasses.replace(ROW, num_images=config.num_images)]
+        facts = {"flags": dataclasses.asdict(config), "versions": experiment.versions()}
+        write_report(str(config.workdir), rows, [], **facts)
+        return rows
+
+    monkeypatch.setattr(experiment, "run", run)
+    return found
+
+
+def table_lines(markdown: str) -> list[str]:
+    return [line for line in markdown.splitlines() if line.startswith("|")]
+
+
+# For real.
+
+
+def test_every_exhibit_has_rows_to_run_here() -> None:
+    assert ROWS.keys() == PAPER.keys()
+
+
+@pytest.mark.parametrize("exhibit", ROWS)
+def test_an_exhibit_is_reproduced_once(
+    exhibit: str, output: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = smoke(exhibit, output)
+    start = output / "smoke" / exhibit.replace("/", "_")
+    endings = ["md", "csv", "json"] + ([] if exhibit in NO_FIGURE else ["png"])
+    assert paths == [start.with_name(f"{start.name}.{ending}") for ending in endings]
+    assert all(path.stat().st_size > 200 for path in paths)
+    text, rows = paths[0].read_text(), read_json(paths[2]).rows
+    assert rows and {row.dataset for row in rows} == {"mnist_5k"}
+    assert f"--table={exhibit} --scale=smoke --rows='{ROWS[exhibit]}'" in text
+    assert ("png" in endings) == (f"]({start.name}.png)" in text)
+    # All is there now: nothing is run again, and the same comes out.
+    stamps = {file: file.stat().st_mtime_ns for file in output.rglob("result.json")}
+    numbers = [paths[1].read_bytes(), text]
+
+    def run(config: Config) -> list[Row]:
+        raise AssertionError(f"{config.workdir} was run again")
+
+    monkeypatch.setattr(experiment, "run", run)
+    assert smoke(exhibit, output) == paths
+    assert [paths[1].read_bytes(), paths[0].read_text()] == numbers
+    assert {file: file.stat().st_mtime_ns for file in output.rglob("result.json")} == stamps
+
+
+@pytest.mark.parametrize(
+    ("exhibit", "line", "others"),
+    [
+        ("rse/table2", "RSE", ("dataset=mnist_5k instead of cifar10", "num_draws=3 instead of 50")),
+        ("ensembles/table2", "Bagging", ("dataset=mnist_5k instead of mnist",
+                                         "members=2 instead of 10")),
+    ],
+)  # fmt: skip
+def test_ours_stands_beside_the_papers_number(
+    exhibit: str, line: str, others: tuple[str, ...], output: pathlib.Path
+) -> None:
+    text = smoke(exhibit, output)[0].read_text()
+    rows = read_json(output / "smoke" / f"{exhibit.replace('/', '_')}.json").rows
+    cells = [cell.strip() for text_line in table_lines(text) for cell in text_line.split("|")
+             if f"| {line} " in text_line]  # fmt: skip
+    pairs = [re.fullmatch(r"(\d+\.\d\d)† \(\d+\.\d\d\)", cell) for cell in cells]
+    ours = {match[1] for match in pairs if match}
+    assert ours and ours <= {f"{100 * row.accuracy:.2f}" for row in rows}
+    assert any(re.fullmatch(r"– \(\d+\.\d\d\)", cell.strip())  # of a row that was not run
+               for text_line in table_lines(text) for cell in text_line.split("|"))  # fmt: skip
+    (note,) = [note for note in text.splitlines() if note.startswith("- † is not the paper's")]
+    assert all(other in note for other in others)
+
+
+def test_the_report_lays_out_what_is_finished(
+    output: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = smoke("rse/table2", output)[0].read_text()
+    runs = str(output / "smoke" / "rse" / "table2")
+    report.main(["report", runs, f"--output={tmp_path / 'as'}", "--table=rse/table2"])
+    text = (tmp_path / "as" / "rse_table2.md").read_text()
+    assert table_lines(text) == table_lines(made) and "rse_tf.report" in text
+    assert text in capsys.readouterr().out
+    report.main(["report", runs, f"--output={tmp_path / 'plain'}"])
+    rows = read_json(output / "smoke" / "rse" / "table2" / "rse" / "result.json").rows
+    assert read_json(tmp_path / "plain" / "result.json").rows == rows
+    names = {path.name for path in (tmp_path / "plain").iterdir()}
+    assert {"result.csv", "accuracy_vs_c.png", "gallery_rse.png"} <= names
+    assert "carlini_wagner" in capsys.readouterr().out
+
+
+def program(output: pathlib.Path, *flags: str) -> list[str]:
+    """Figure 5 attacks nothing, so that a row takes seconds."""
+    start = [sys.executable, "-m", "rse_tf.reproduce", "--scale=smoke", f"--output={output}"]
+    return [*start, "--table=rse/figure5", "--num_draws=1,2", *flags]
+
+
+def test_a_killed_reproduction_goes_on_behind_its_finished_rows(tmp_path: pathlib.Path) -> None:
+    process = subprocess.Popen(program(tmp_path))
+    wait_for(tmp_path, "result.json", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("result.json")}
+    assert 0 < len(finished) < 3
+    again = subprocess.run(program(tmp_path), capture_output=True, text=True, check=True)
+    assert again.stdout.count("finished before") == len(finished)
+    assert len(list(tmp_path.rglob("result.json"))) == 3
+    assert {file: file.stat().st_mtime_ns for file in finished} == finished
+    levels = {row.noise["init_noise"] for row in read_json(tmp_path / "smoke/rse_figure5.json").rows}
+    assert levels == {0.1, 0.2, 0.4}
+
+
+# With runs that take no time.
+
+
+@pytest.mark.parametrize("exhibit", PAPER)
+def test_every_row_is_run_in_a_folder_of_its_own(
+    exhibit: str, ran: list[Config], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduction, "write_exhibit", lambda *args, **kwargs: [])
+    reproduction.reproduce(exhibit, "smoke", str(tmp_path), "*", ["--batch_size=64"])
+    assert len(ran) == len(reproduction.row_files(exhibit)) == len({run.workdir for run in ran})
+    for run, file in zip(ran, reproduction.row_files(exhibit), strict=True):
+        folder = file.relative_to("flags").with_suffix("")
+        assert run.workdir == str(tmp_path / "smoke" / folder)
+        assert run.models_dir == str(tmp_path / "models")
+        assert run.attacks_dir == str(tmp_path / "attacks")
+        # The scale is on top of the row, and the further flags are on top of all.
+        assert (run.dataset, run.model, run.epochs) == ("mnist_5k", "mnist_cnn", 1)
+        assert run.batch_size == 64 and int(run.num_images or 0) <= 20
+
+
+def test_only_what_is_missing_or_has_other_flags_is_run(
+    ran: list[Config], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names() -> list[str]:
+        reproduction.reproduce("rse/figure5", "smoke", str(tmp_path), "*", extra)
+        found = [pathlib.Path(str(config.workdir)).name[5:8] for config in ran]
+        ran.clear()
+        return found
+
+    extra: list[str] = []
+    assert names() == ["0.1", "0.2", "0.4"]
+    assert names() == []
+    next(tmp_path.rglob("init_0.2*/result.json")).unlink()
+    assert names() == ["0.2"]
+    extra = ["--num_images=7"]
+    assert names() == ["0.1", "0.2", "0.4"] and names() == []
+    (stored,) = read_json(next(tmp_path.rglob("init_0.2*/result.json"))).rows
+    assert stored.num_images == 7
+    # What another TensorFlow has computed may be another number.
+    monkeypatch.setattr(experiment, "versions", lambda: {"tensorflow": "0.0"})
+    assert names() == ["0.1", "0.2", "0.4"] and names() == []
+
+
+def test_the_table_is_written_after_every_row(
+    ran: list[Config], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = experiment.run
+
+    def interrupted(config: Config) -> list[Row]:
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run(config)
+
+    monkeypatch.setattr(experiment, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reproduction.reproduce("rse/figure5", "smoke", str(tmp_path), "*", [])
+    file = tmp_path / "smoke" / "rse_figure5.md"
+    assert "2 of 3 runs are finished" in file.read_text()
+    monkeypatch.setattr(experiment, "run", run)
+    reproduction.reproduce("rse/figure5", "smoke", str(tmp_path), "*", [])
+    assert "runs are finished" not in file.read_text() and len(ran) == 3
+
+
+# What can be had, and what cannot.
+
+
+def test_list_names_every_exhibit_with_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    reproduce.main(["reproduce", "--list"])
+    # A name at the start of a line, and below it lines that are indented.
+    parts = re.split(r"^(?=\S)", capsys.readouterr().out, flags=re.MULTILINE)[1:]
+    assert [part.split()[0] for part in parts] == list(PAPER)
+    for name, part in zip(PAPER, parts, strict=True):
+        first, *costs = part.splitlines()
+        assert PAPER[name].title in first
+        assert f"({len(reproduction.row_files(name))} runs)" in first
+        if name in ("rse/figure7", "ensembles/figure2"):
+            assert "the runs of " in costs[0] and costs[0].endswith("/table" + "32"["e" in name[:3]])
+        else:
+            assert costs and all(re.search(r"\d+ (h|min|s)|not ", cost) for cost in costs)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--table=rse/table9"], "ensembles/table4"),
+        (["--table=rse/table2", "--scale=huge"], "smoke, cpu, paper"),
+        (["--table=rse/table2", "--rows=nothing*"], "rse_authors_code"),
+        (["--table=rse/figure6", "--rows=nothing*"], "stl10_model_a/rse"),
+        (["--table=rse/table2", "--nonsense=1"], "nonsense"),
+        (["--table=rse/table2", "--epochs=0"], "epochs"),
+        ([], "--list"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_runs(
+    flags: list[str], named: str, ran: list[Config], tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        reproduce.main(["reproduce", f"--output={tmp_path / 'new'}", *flags])
+    assert not ran and not (tmp_path / "new").exists()
+
+
+def test_outside_a_checkout_it_says_so(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="checkout"):
+        reproduce.main(["reproduce", "--table=rse/table2"])
+
+
+def test_a_mistake_ends_the_process_in_one_line(tmp_path: pathlib.Path) -> None:
+    process = subprocess.run(program(tmp_path, "--table=x"), capture_output=True, text=True)
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    (error,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert "rse/table2" in error and "'x'" in error
+
+
+def test_a_report_of_nothing_or_of_an_unknown_table_is_refused(tmp_path: pathlib.Path) -> None:
+    for flags in ([str(tmp_path)], [], [str(tmp_path), "--table=rse/table2"]):
+        with pytest.raises(ConfigError, match="no finished run"):
+            report.main(["report", *flags])
+    with pytest.raises(ConfigError, match="rse/table2"):
+        report.main(["report", str(tmp_path), "--table=rse/table9"])
