@@ -107,7 +107,7 @@ def test_the_noise_on_the_images_is_an_option(tmp_path: pathlib.Path) -> None:
 
 # A kill in the middle of an ensemble.
 
-ENSEMBLE = DefenseSettings(members=3)
+ENSEMBLE = DefenseSettings(members=2)
 SCRIPT = """
 import pathlib, sys
 sys.path.insert(0, {tests!r})
@@ -123,25 +123,24 @@ def test_an_ensemble_killed_in_a_member_goes_on_with_it(tmp_path: pathlib.Path) 
     plain = TINY_SPEC.without_noise()
     folders = [
         own.directory(plain)
-        for number in range(3)
+        for number in range(2)
         for _, own in [bagging(number, TINY_SPEC, trainer, ENSEMBLE)]
     ]
-    assert len(set(folders)) == 3
+    assert len(set(folders)) == 2
     script = SCRIPT.format(tests=os.path.dirname(__file__), models=str(models))
     process = subprocess.Popen([sys.executable, "-c", script])
     wait_for(models, f"{folders[1].name}/checkpoint/ckpt-1.index", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not (folders[1] / "model.keras").exists() and not folders[2].exists()
+    assert not (folders[1] / "model.keras").exists()
     stamps = {file: file.stat().st_mtime_ns for file in folders[0].rglob("*")}
     assert folders[0] / "model.keras" in stamps
     rest = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True,
                           text=True).stdout  # fmt: skip
     lines = [line for line in rest.splitlines() if line.startswith("ensemble_bagging, member")]
-    second = f"ensemble_bagging, member 2/3 {folders[1].name}: "
+    second = f"ensemble_bagging, member 2/2 {folders[1].name}: "
     assert lines[0].startswith(f"{second}going on after epoch ")
-    assert not [line for line in lines if "member 1/3" in line]
-    assert len([line for line in lines if "member 3/3" in line]) == SETTINGS.epochs
+    assert all(line.startswith(second) for line in lines) and len(lines) <= SETTINGS.epochs
     assert {file: file.stat().st_mtime_ns for file in folders[0].rglob("*")} == stamps
     undisturbed = defenses.train(
         "ensemble_bagging", TINY_SPEC, Trainer(TINY, SETTINGS, tmp_path / "undisturbed"), ENSEMBLE)

@@ -248,6 +248,18 @@ def test_retraining_on_clean_batches_is_plain_training() -> None:
     assert kinds == {True, False}
 
 
+def test_two_replicas_retrain_like_one_device(tmp_path: pathlib.Path) -> None:
+    # They draw the same for both halves of a batch, which one device has whole.
+    settings = dataclasses.replace(SETTINGS, epochs=4, batch_size=32)
+    losses = [
+        [record["loss"] for record in Loop(
+            lambda dtype: linear(KERNELS[0]), tiny_linear(), settings,
+            AdversarialRetraining(0.1, 0.3), make_strategy(name), tmp_path / name, "linear").run()]
+        for name in ("one_device", "mirrored")
+    ]  # fmt: skip
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
 def test_retraining_starts_from_the_plain_network_with_epochs_of_its_own(
     tmp_path: pathlib.Path,
 ) -> None:

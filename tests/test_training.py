@@ -17,6 +17,7 @@ from rse_tf.layers import NoiseLayer
 from rse_tf.training import (
     CrossEntropy,
     Loop,
+    Objective,
     TrainingDivergedError,
     TrainingError,
     TrainingSettings,
@@ -167,8 +168,29 @@ def test_without_validation_images_the_last_epoch_is_kept(tmp_path: pathlib.Path
     np.testing.assert_array_equal(loop.model.get_weights()[0], last)
 
 
+class KeyLoss(Objective):
+    """The key of a step as its loss."""
+
+    def losses(
+        self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
+    ) -> tf.Tensor:
+        seed, step = tf.unstack(tf.cast(key, tf.float32))
+        return 0 * model(images, training=True)[:, 0] + 1000 * seed + step
+
+
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_every_step_has_a_key_of_its_own_on_all_replicas(
+    strategy: str, tmp_path: pathlib.Path
+) -> None:
+    settings = dataclasses.replace(SETTINGS, epochs=2, seed=2**31 + 3)  # TensorFlow takes 31 bits
+    history = make_loop(tmp_path, settings, strategy, objective=KeyLoss()).run()
+    # Steps 0 to 5, and 6 to 11.
+    assert [record["loss"] for record in history] == pytest.approx([3002.5, 3008.5])
+
+
 def test_a_training_starts_from_the_weights_that_it_is_given(tmp_path: pathlib.Path) -> None:
     start = linear_network("float32")
+    start.set_weights([weights + 1 for weights in start.get_weights()])  # no initialiser's
     settings = dataclasses.replace(SETTINGS, epochs=1, learning_rate=1e-12)
     loop = make_loop(tmp_path, settings, start=start)
     loop.run()

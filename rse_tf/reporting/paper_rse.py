@@ -159,7 +159,7 @@ def _noise_levels(rows: Sequence[Row], attack: str) -> list[tuple[float, float]]
     draws: dict[tuple[float, float], set[int]] = {}
     for row in rows:
         known = {"init_noise", "inner_noise"} <= set(row.noise)
-        if known and asks.differences(row, frozenset()) == []:
+        if known and asks.differences(row, frozenset()) is not None:
             level = (row.noise["init_noise"], row.noise["inner_noise"])
             draws.setdefault(level, set()).add(row.num_draws)
     found = {level for level in draws if attack != "none" or len(draws[level]) > 1}
@@ -190,7 +190,7 @@ def _figure_5(rows: Sequence[Row]) -> list[Grid]:
     clean = {**_VGG16, "attack": "none"}
     levels = _noise_levels(rows, "none")
     asks = measures.Setting({**clean, "defense": "rse"})
-    found = {row.num_draws for row in rows if asks.differences(row, frozenset()) == []}
+    found = {row.num_draws for row in rows if asks.differences(row, frozenset()) is not None}
     lines = tuple(
         Line(str(count), {"num_draws": count}, at=count) for count in sorted({*_DRAWS, *found})
     )
