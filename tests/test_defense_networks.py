@@ -128,6 +128,7 @@ t.defenses.train("ensemble_bagging", t.TINY_SPEC, trainer, t.ENSEMBLE)
 """
 
 
+@pytest.mark.long
 def test_an_ensemble_killed_in_a_member_goes_on_with_it(tmp_path: pathlib.Path) -> None:
     models = tmp_path / "killed"
     trainer = Trainer(TINY, SETTINGS, models)

@@ -154,6 +154,7 @@ def program(output: pathlib.Path, *flags: str) -> list[str]:
     return [sys.executable, "-m", "rse_tf.reproduce", *own, *flags]
 
 
+@pytest.mark.long
 def test_a_killed_reproduction_goes_on_behind_its_finished_rows(tmp_path: pathlib.Path) -> None:
     process = subprocess.Popen(program(tmp_path))
     wait_for(tmp_path, "result.json", process)
