@@ -152,7 +152,7 @@ def test_const_through_float32_still_matches() -> None:
         with_parameters(targeted=True),
         with_parameters(iterate="best"),
         with_parameters(confidence=5.0),
-        with_parameters(draws=10),
+        with_parameters(substitute="none"),
         with_parameters(attack_draws=10),
         with_parameters(bounds=(-0.5, 0.5)),
         with_parameters(abort_early=True),
