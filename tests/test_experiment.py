@@ -18,7 +18,7 @@ from trainings import wait_for
 from rse_tf import experiment
 from rse_tf.layers import noise_layers
 from rse_tf.models import SelfEnsemble
-from rse_tf.reporting import Row, read_json
+from rse_tf.reporting import read_json
 from rse_tf.serving import export_classifier
 from rse_tf.settings import Config, ConfigError
 
@@ -156,23 +156,6 @@ def test_evaluating_what_was_never_trained_is_one_line(tmp_path: pathlib.Path) -
     errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "rse_tf.train" in errors[0]
     assert "Traceback" not in process.stderr
-
-
-def test_all_but_the_report_of_several_attacks_is_that_of_each_alone(
-    finished: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    def run(*attacks: str) -> list[Row]:
-        return experiment.evaluate(Config(
-            workdir=str(tmp_path / "-".join(attacks)), models_dir=str(finished.parent / "models"),
-            epochs=1, num_images=20, defense=("none",), attack=attacks, epsilon=(0.1, 0.2),
-        ))  # fmt: skip
-
-    together = run("fgsm", "bim")
-    assert [(r.attack, r.parameters.get("epsilon")) for r in together] == [
-        ("none", None), ("fgsm", 0.1), ("fgsm", 0.2), ("bim", 0.1), ("bim", 0.2)]  # fmt: skip
-    alone = run("fgsm") + run("bim")[1:]
-    for ours, theirs in zip(together, alone, strict=True):
-        assert dataclasses.replace(ours, seconds=0.0) == dataclasses.replace(theirs, seconds=0.0)
 
 
 def test_a_network_too_large_for_the_images_is_refused_before_any_work(
