@@ -109,6 +109,7 @@ def test_two_replicas_train_like_one_device_at_the_same_global_batch(
     settings = TrainingSettings(epochs=3, batch_size=64, learning_rate=0.05, augmentation="none")
     one = make_loop(tmp_path / "one", settings)
     two = make_loop(tmp_path / "two", settings, "mirrored")
+    assert make_strategy("mirrored") is make_strategy("mirrored")  # else their collectives mix
     assert make_strategy("mirrored").num_replicas_in_sync == 2
     losses, losses_of_two = ([record["loss"] for record in loop.run()] for loop in (one, two))
     np.testing.assert_allclose(losses_of_two, losses, rtol=1e-4)

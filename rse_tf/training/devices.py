@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 STRATEGIES = ("auto", "one_device", "mirrored")
@@ -34,8 +36,13 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
-        return tf.distribute.MirroredStrategy(devices)
+        return _mirrored(tuple(devices))
     return tf.distribute.get_strategy()
+
+
+# One for all trainings of a process: each numbers its collective operations from the same number
+# on, so that two of them on the same devices could take each other's tensors for their own.
+_mirrored = functools.cache(tf.distribute.MirroredStrategy)
 
 
 def use_xla(strategy: tf.distribute.Strategy) -> bool:
