@@ -134,6 +134,7 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
         distribution=config.noise_distribution,
         init_noise_at=config.init_noise_at,
         activation=config.activation,
+        sampler=config.noise_sampler,
     )
 
 

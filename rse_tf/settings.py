@@ -15,7 +15,7 @@ from rse_tf.attacks import ATTACKS
 from rse_tf.data import AUGMENTATIONS, DATASETS
 from rse_tf.defaults import ATTACK_FLAGS, GRADIENTS, attack_points, run_defaults
 from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
-from rse_tf.layers.noise import DISTRIBUTIONS
+from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models import INIT_NOISE_AT, MODELS
 
 
@@ -70,6 +70,8 @@ class Config:
     init_noise: float | None = _flag(_NETWORK, None, "noise before the first convolution")
     inner_noise: float | None = _flag(_NETWORK, None, "noise before the other convolutions")
     noise_distribution: str = _flag(_NETWORK, "gaussian", "kind of the noise", DISTRIBUTIONS)
+    noise_sampler: str = _flag(
+        _NETWORK, "pool", "how noise is drawn: fast, or number by number", SAMPLERS)
     init_noise_at: str = _flag(
         _NETWORK, "first_conv", "where init_noise goes: as the paper says, or as the authors' "
         "VGG16 code does", INIT_NOISE_AT)  # fmt: skip

@@ -189,6 +189,7 @@ def test_every_documented_argument_is_accepted_and_kept(name: str) -> None:
         "activation": "elu",
         "extra_filters": 2,
         "extra_convolution": 4,
+        "sampler": "exact",
         "dtype": "mixed_bfloat16",
         "name": "mine",
     }
@@ -198,6 +199,7 @@ def test_every_documented_argument_is_accepted_and_kept(name: str) -> None:
     assert model.output.shape == (None, 3)
     assert all(layer.distribution == "laplace" for layer in noise_layers(model))
     assert all(layer.active == "inference" for layer in noise_layers(model))
+    assert all(layer.sampler == "exact" for layer in noise_layers(model))
 
 
 def test_build_passes_every_argument_on() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-DISTRIBUTIONS = ("gaussian", "uniform", "laplace")
+from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS, sample_noise
+
 ACTIVE = ("always", "training", "inference")
 
 
@@ -32,14 +33,17 @@ class NoiseLayer(keras.layers.Layer):
         seed: integer that fixes the stream. Two layers with the same integer draw the same
             noise, as all Keras layers do. With `None` each layer gets a stream of its own,
             repeatable after `keras.utils.set_random_seed`.
+        sampler: where the numbers come from. `"pool"` strings together random blocks of a
+            million stored numbers of the distribution, `"exact"` computes each from random bits
+            of its own, which on a CPU takes ten times as long. `sampling.py` has both.
 
     Call arguments:
         inputs: floating-point tensor of any shape, `[batch, ...]`.
         training: boolean; used with `active="training"` or `"inference"` only.
 
     Raises:
-        ValueError: if `stddev` is negative or not finite, if `distribution`, `active` or
-            `seed` is not one of the above, or if the input is not floating-point.
+        ValueError: if `stddev` is negative or not finite, if `distribution`, `active`,
+            `seed` or `sampler` is not one of the above, or if the input is not floating-point.
 
     Reference:
         Liu, Cheng, Zhang and Hsieh, Towards Robust Neural Networks via Random
@@ -52,6 +56,7 @@ class NoiseLayer(keras.layers.Layer):
         distribution: str = "gaussian",
         active: str = "always",
         seed: int | None = None,
+        sampler: str = "pool",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -61,15 +66,15 @@ class NoiseLayer(keras.layers.Layer):
                 "NoiseLayer: stddev must be a finite number, zero or greater. "
                 f"Received: stddev={stddev}"
             )
-        if distribution not in DISTRIBUTIONS:
-            raise ValueError(
-                f"NoiseLayer: distribution must be one of {DISTRIBUTIONS}. "
-                f"Received: distribution={distribution!r}"
-            )
-        if active not in ACTIVE:
-            raise ValueError(
-                f"NoiseLayer: active must be one of {ACTIVE}. Received: active={active!r}"
-            )
+        for name, value, choices in (
+            ("distribution", distribution, DISTRIBUTIONS),
+            ("active", active, ACTIVE),
+            ("sampler", sampler, SAMPLERS),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f"NoiseLayer: {name} must be one of {choices}. Received: {name}={value!r}"
+                )
         if seed is not None:
             if isinstance(seed, bool) or int(seed) != seed or not 0 <= seed < 2**32:
                 raise ValueError(
@@ -81,6 +86,7 @@ class NoiseLayer(keras.layers.Layer):
         self.distribution = distribution
         self.active = active
         self.seed = seed
+        self.sampler = sampler
         self.seed_generator = keras.random.SeedGenerator(seed)
         # TensorFlow finds a variable to save only through attributes it tracks, and a
         # SeedGenerator is not one: without this line tf.saved_model.save fails and
@@ -96,8 +102,10 @@ class NoiseLayer(keras.layers.Layer):
             )
         if self.stddev == 0 or not self._is_active(training):
             return inputs
-        noise = draw_noise(tf.shape(inputs), self.distribution, self._next_seed())
-        return inputs + tf.cast(self.stddev * noise, inputs.dtype)
+        noise = sample_noise(
+            tf.shape(inputs), self.distribution, self.sampler, self._next_seed(), inputs.dtype
+        )
+        return inputs + self.stddev * noise
 
     def _is_active(self, training: bool) -> bool:
         return self.active == "always" or (self.active == "training") == bool(training)
@@ -120,27 +128,5 @@ class NoiseLayer(keras.layers.Layer):
             "distribution": self.distribution,
             "active": self.active,
             "seed": self.seed,
+            "sampler": self.sampler,
         }
-
-
-def draw_noise(shape: tf.Tensor, distribution: str, seed: tf.Tensor) -> tf.Tensor:
-    """Draws float32 noise of mean 0 and standard deviation 1.
-
-    Low precision is no place to draw in: a bfloat16 uniform has 128 values and a mean that
-    is visibly off, so narrower dtypes are cast to afterwards.
-
-    Args:
-        shape: int32 tensor, the shape of the result.
-        distribution: one of `DISTRIBUTIONS`.
-        seed: integer tensor `[2]`; the same seed gives the same noise.
-    """
-    if distribution == "gaussian":
-        return tf.random.stateless_normal(shape, seed)
-    root3 = math.sqrt(3.0)
-    uniform = tf.random.stateless_uniform(shape, seed, -root3, root3)
-    if distribution == "uniform":
-        return uniform
-    # Inverse distribution function of the Laplace law with scale 1/sqrt(2); the bound keeps
-    # the one endpoint of the uniform draw that would map to infinity finite.
-    magnitude = tf.minimum(tf.abs(uniform) / root3, 1.0 - 2.0**-24)
-    return -tf.sign(uniform) * tf.math.log1p(-magnitude) / math.sqrt(2.0)

@@ -25,6 +25,7 @@ class NoiseSettings:
         init_noise_at: `"first_conv"` puts `init_noise` before the first convolution, as
             Liu et al. describe it; `"second_conv"` before the second, as the authors' VGG16
             code does.
+        sampler: `"pool"` or `"exact"`, as in `NoiseLayer`.
     """
 
     init_noise: float = 0.0
@@ -32,6 +33,7 @@ class NoiseSettings:
     distribution: str = "gaussian"
     active: str = "always"
     init_noise_at: str = "first_conv"
+    sampler: str = "pool"
 
     def __post_init__(self) -> None:
         if self.init_noise_at not in INIT_NOISE_AT:
@@ -44,7 +46,9 @@ class NoiseSettings:
         """Returns the noise layer that belongs before convolution number `index`, from 0."""
         init_index = INIT_NOISE_AT.index(self.init_noise_at)
         stddev = self.init_noise if index == init_index else self.inner_noise
-        return NoiseLayer(stddev, self.distribution, self.active, **kwargs)
+        return NoiseLayer(
+            stddev, self.distribution, self.active, sampler=self.sampler, **kwargs
+        )
 
 
 class Blocks:
@@ -142,6 +146,7 @@ class Network(keras.Model):
         extra_filters: how many filters the first convolution has on top of its own. Strauss et
             al. (2017), section 3, vary their ensembles by this and the next one.
         extra_convolution: number of filters of a 3x3 convolution put in front; 0 for none.
+        sampler: how the noise is drawn: `"pool"` or `"exact"`, as in `NoiseLayer`.
         dtype: dtype or Keras dtype policy of the layers, for example `"mixed_bfloat16"`.
         name: name of the model.
 
@@ -165,6 +170,7 @@ class Network(keras.Model):
         activation: str = "relu",
         extra_filters: int = 0,
         extra_convolution: int = 0,
+        sampler: str = "pool",
         dtype: Any = None,
         name: str | None = None,
     ) -> None:
@@ -187,7 +193,9 @@ class Network(keras.Model):
                     f"{kind}: {argument} must be an integer of at least 0. "
                     f"Received: {argument}={value}"
                 )
-        noise = NoiseSettings(init_noise, inner_noise, distribution, active, init_noise_at)
+        noise = NoiseSettings(
+            init_noise, inner_noise, distribution, active, init_noise_at, sampler
+        )
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         blocks = Blocks(noise, activation, policy, self.paper_initialisation, extra_filters)
         inputs = x = keras.Input(shape, dtype="float32", name="images")

@@ -56,6 +56,7 @@ class NetworkSpec:
     activation: str = "relu"
     extra_filters: int = 0
     extra_convolution: int = 0
+    sampler: str = "pool"
 
     def build(self, dtype: str | None = None) -> Network:
         """Builds the network with fresh weights, in a dtype or Keras dtype policy."""

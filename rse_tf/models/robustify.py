@@ -26,6 +26,7 @@ def robustify(
     inner_noise: float,
     distribution: str = "gaussian",
     active: str = "always",
+    sampler: str = "pool",
 ) -> keras.Model:
     """Returns a copy of a model with a noise layer before every convolution.
 
@@ -41,6 +42,7 @@ def robustify(
         inner_noise: standard deviation before every other convolution; the paper uses 0.1.
         distribution: `"gaussian"`, `"uniform"` or `"laplace"`.
         active: `"always"`, `"training"` or `"inference"`, as in `NoiseLayer`.
+        sampler: `"pool"` or `"exact"`, as in `NoiseLayer`.
 
     Returns:
         A model with inputs and outputs as `model`.
@@ -59,7 +61,8 @@ def robustify(
             "robustify: model must be built, so that it has weights to keep. "
             f"Received: {model.name!r}; call it on a batch or give it a keras.Input first"
         )
-    cloner = _Cloner(NoiseSettings(init_noise, inner_noise, distribution, active))
+    noise = NoiseSettings(init_noise, inner_noise, distribution, active, sampler=sampler)
+    cloner = _Cloner(noise)
     noisy_model = cloner.clone(model)
     if cloner.convolutions == 0:
         raise ValueError(
