@@ -10,7 +10,14 @@ import numpy as np
 
 from rse_tf import data
 from rse_tf.attacks import AttackResult
-from rse_tf.evaluation import Score, Scorer, mean_score, measure_regularity, score
+from rse_tf.evaluation import (
+    Score,
+    Scorer,
+    mean_score,
+    measure_regularity,
+    measure_stopping,
+    score,
+)
 from rse_tf.layers import is_random, noise_layers
 from rse_tf.models import AveragedEnsemble
 from rse_tf.reporting import Gallery, Row
@@ -49,7 +56,7 @@ class Assessment:
         self._members = model.members if isinstance(model, AveragedEnsemble) else []
         # Without noise all numbers of draws are one and the same.
         draws = config.num_draws if is_random(model) else (1,)
-        self._scorers = [Scorer(model, number, config.eval_seeds) for number in draws]
+        self._scorers = [self._scorer(model, number) for number in draws]
         self._kept: list[tuple[str | None, AttackResult]] = []
         # What several rows need.
         self._single: dict[int, list[Scorer]] = {}
@@ -63,6 +70,9 @@ class Assessment:
         rows = self._score("none", narrowed, unharmed, 0.0, None)
         if self._config.regularity:
             rows = [self._with_regularity(row) for row in rows]
+        stop_error = self._config.stop_error
+        if stop_error is not None and is_random(self._model):
+            rows = [self._with_stopping(row, stop_error) for row in rows]
         for setting in self._victim.settings():
             rows += self._attack(setting)
         return rows
@@ -80,6 +90,19 @@ class Assessment:
         )  # fmt: skip
         return dataclasses.replace(
             row, gradient_norm=found.gradient_norm, hessian_trace=found.hessian_trace
+        )
+
+    def _with_stopping(self, row: Row, stop_error: float) -> Row:
+        if row.parameters.get("scored") == "single":
+            return row
+        found = measure_stopping(
+            self._model, self._test.images, row.num_draws, stop_error, self._config.seed)
+        print(
+            f"{self._defense}: {found.mean_draws:.1f} of {row.num_draws} draws on average; the "
+            f"others would change the class of {found.disagreement:.2%} of the images", flush=True
+        )  # fmt: skip
+        return dataclasses.replace(
+            row, mean_draws=found.mean_draws, disagreement=found.disagreement
         )
 
     def galleries(self) -> list[Gallery]:
@@ -167,7 +190,7 @@ class Assessment:
                     defense=self._defense,
                     noise=_noise(self._model),
                     attack=attack,
-                    parameters={**parameters, **kind},
+                    parameters={**parameters, **kind, **self._stopping()},
                     num_images=len(self._test),
                     num_draws=scorer.num_draws,
                     eval_seeds=len(scorer.seeds),
@@ -193,10 +216,17 @@ class Assessment:
             self._clean[scorer] = right
         return self._clean[scorer]
 
+    def _scorer(self, model: keras.Model, num_draws: int) -> Scorer:
+        config = self._config
+        return Scorer(model, num_draws, config.eval_seeds, stop_error=config.stop_error)
+
+    def _stopping(self) -> dict[str, float]:
+        stop_error = self._config.stop_error
+        return {} if stop_error is None else {"stop_error": stop_error}
+
     def _member_scorers(self, num_draws: int) -> list[Scorer]:
         if num_draws not in self._single:
-            seeds = self._config.eval_seeds
-            self._single[num_draws] = [Scorer(one, num_draws, seeds) for one in self._members]
+            self._single[num_draws] = [self._scorer(one, num_draws) for one in self._members]
         return self._single[num_draws]
 
 

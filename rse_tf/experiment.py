@@ -85,7 +85,7 @@ def export(config: Config) -> None:
         raise ConfigError(f"--export_dir must be a new folder. Received: {config.export_dir}")
     dataset = load_data(config)
     model = train_defense(config, config.defense[0], dataset, may_train=False)
-    classifier = Scorer(model, *config.num_draws).classifier
+    classifier = Scorer(model, *config.num_draws, stop_error=config.stop_error).classifier
     export_classifier(classifier, dataset.image_shape, config.export_dir)
     print(f"SavedModel: {config.export_dir}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -31,17 +31,20 @@ def _flag(group: str, default: Any, help_: str, choices: Sequence[str] | None = 
 _DATA, _NETWORK, _DEFENSE, _TRAINING = "Data", "Network", "Defense", "Training"
 _ATTACK, _SCORING, _RUN = "Attack", "Scoring", "Run"
 
-_AT_LEAST_1 = (
-    "image_size", "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
-    "attack_batch_size", "num_draws", "eval_seeds", "binary_search_steps", "members",
-    "retraining_epochs", "restarts", "coordinates", "resize",
-)  # fmt: skip
-_POSITIVE = (
-    "learning_rate", "attack_learning_rate", "initial_const", "step_size", "temperature",
-)  # fmt: skip
-_NOT_NEGATIVE = (
-    "init_noise", "inner_noise", "weight_decay", "confidence", "const", "epsilon", "member_noise",
-    "image_noise", "training_epsilon", "retraining_epsilon", "random_step",
+# What a number of these flags, or each of several, must be.
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("image_size", "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
+      "attack_batch_size", "num_draws", "eval_seeds", "binary_search_steps", "members",
+      "retraining_epochs", "restarts", "coordinates", "resize"), lambda x: x >= 1, "at least 1"),
+    (("learning_rate", "attack_learning_rate", "initial_const", "step_size", "temperature"),
+     lambda x: 0 < x < math.inf, "greater than 0"),
+    (("init_noise", "inner_noise", "weight_decay", "confidence", "const", "epsilon", "member_noise",
+      "image_noise", "training_epsilon", "retraining_epsilon", "random_step"),
+     lambda x: 0 <= x < math.inf, "0 or greater"),
+    (("seed",), lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1"),
+    (("validation_fraction",), lambda x: 0 <= x < 1, "0 or greater and below 1"),
+    (("rho",), lambda x: 0 <= x <= 1, "from 0 to 1"),
+    (("stop_error",), lambda x: 0 < x < 1, "greater than 0 and below 1"),
 )  # fmt: skip
 
 
@@ -145,6 +148,8 @@ class Config:
 
     num_draws: tuple[int, ...] = _flag(
         _SCORING, (50,), "noise draws that the defense averages; several: rows for each")
+    stop_error: float | None = _flag(
+        _SCORING, None, "stop drawing for an image once the others change its class this rarely")
     eval_seeds: int = _flag(_SCORING, 3, "times each accuracy is measured, with fresh noise")
     regularity: bool = _flag(
         _SCORING, False, "measure the input gradient and Hessian of the loss on clean images")
@@ -255,20 +260,12 @@ class Config:
                 object.__setattr__(self, name, str(folder))
 
     def _check_numbers(self) -> None:
-        for name in _AT_LEAST_1:
-            value = getattr(self, name)
-            for item in value if isinstance(value, tuple) else (value,):
-                if item is not None and item < 1:
-                    raise self._error(name, "at least 1")
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise self._error(name, "greater than 0")
-        for name in _NOT_NEGATIVE:
-            value = getattr(self, name)
-            for item in value if isinstance(value, tuple) else (value,):
-                if item is not None and not (math.isfinite(item) and item >= 0):
-                    raise self._error(name, "0 or greater")
+        for names, fits, expected in _RANGES:
+            for name in names:
+                value = getattr(self, name)
+                items = value if isinstance(value, tuple) else (value,)
+                if not all(item is None or fits(item) for item in items):
+                    raise self._error(name, expected)
         for attack in self.attacks:
             if attack.startswith("cleverhans") and 0 in (self.epsilon or ()):
                 raise self._error("epsilon", f"greater than 0 for --attack={attack}")
@@ -277,12 +274,6 @@ class Config:
         span = self.retraining_epsilon
         if len(span) != 2 or span[0] > span[1]:
             raise self._error("retraining_epsilon", "two numbers, the smaller one first")
-        if not 0 <= self.seed < 2**32:
-            raise self._error("seed", "from 0 to 2**32 - 1")
-        if not 0 <= self.validation_fraction < 1:
-            raise self._error("validation_fraction", "0 or greater and below 1")
-        if not 0 <= self.rho <= 1:
-            raise self._error("rho", "from 0 to 1")
 
     def _error(self, name: str, expected: str) -> ConfigError:
         return ConfigError(f"--{name} must be {expected}. Received: {getattr(self, name)!r}")

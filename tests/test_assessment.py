@@ -245,3 +245,19 @@ def test_a_row_tells_the_networks_own_noise(tmp_path: pathlib.Path) -> None:
         row, *_ = rows_of(classifier, run, NOISY_DATA)
         assert (row.noise["init_noise"], row.noise["inner_noise"]) == (0.05, 0.0)
     assert rows_of(noisy(), run, NOISY_DATA)[0].noise == {}
+
+
+def test_stopping_early_is_in_the_rows_and_measured_on_the_clean_ones(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = data.Split(np.zeros((8, 6, 6, 1), np.float32), np.arange(8) % CLASSES)
+    dataset = data.Dataset("tiny", split, split[:0], split, DATASET.class_names)
+    run = settings(tmp_path, attack=("fgsm",), epsilon=(0.1,), stop_error=0.2, num_draws=(50,))
+    clean, fgsm = rows_of(noisy(init_noise=0.1), run, dataset)
+    assert clean.parameters["stop_error"] == fgsm.parameters["stop_error"] == 0.2
+    assert 1 <= clean.mean_draws <= 50 and 0 <= clean.disagreement <= 0.2
+    assert fgsm.mean_draws is None
+    assert f"{clean.mean_draws:.1f} of 50 draws on average" in capsys.readouterr().out
+    # A plain network has no draws to save.
+    (plain,) = rows_of(noisy(), settings(tmp_path, attack=("none",), stop_error=0.2), dataset)
+    assert plain.mean_draws is None

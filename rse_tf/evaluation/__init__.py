@@ -3,13 +3,16 @@
 from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.regularity import Regularity, measure_regularity
 from rse_tf.evaluation.scoring import Score, Scorer, mean_score, score
+from rse_tf.evaluation.stopping import Stopping, measure_stopping
 
 __all__ = [
     "Regularity",
     "Score",
     "Scorer",
+    "Stopping",
     "attack_in_batches",
     "mean_score",
     "measure_regularity",
+    "measure_stopping",
     "score",
 ]

@@ -29,13 +29,19 @@ class Scorer:
         num_draws: passes that are averaged. Default 50 (Liu et al., 2018).
         eval_seeds: how often an accuracy is measured, each time with fresh noise. Default 3.
         batch_size: images that are predicted at a time.
+        stop_error: as in `SelfEnsemble`. Default `None`: every prediction takes all draws.
 
     Attributes:
-        classifier: what predicts, `SelfEnsemble(model, num_draws)` or the model itself.
+        classifier: what predicts, a `SelfEnsemble` or the model itself.
     """
 
     def __init__(
-        self, model: keras.Model, num_draws: int = 50, eval_seeds: int = 3, batch_size: int = 128
+        self,
+        model: keras.Model,
+        num_draws: int = 50,
+        eval_seeds: int = 3,
+        batch_size: int = 128,
+        stop_error: float | None = None,
     ) -> None:
         self.model = model
         self.is_random = is_random(model)
@@ -43,7 +49,9 @@ class Scorer:
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
         self._batch_size = batch_size
-        self.classifier = SelfEnsemble(model, num_draws) if self.is_random else model
+        self.classifier = model
+        if self.is_random:
+            self.classifier = SelfEnsemble(model, num_draws, stop_error=stop_error)
         self._predict: Any = None
 
     def predictions(self, images: np.ndarray, *seed: int) -> np.ndarray:

@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-_SHARES = ("accuracy", "misclassified_clean", "success_rate", "target_rate")
+_SHARES = ("accuracy", "misclassified_clean", "success_rate", "target_rate", "disagreement")
 _OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate", "target_rate", "mean_queries",
-             "gradient_norm", "hessian_trace")  # fmt: skip
+             "gradient_norm", "hessian_trace", "mean_draws", "disagreement")  # fmt: skip
 _COUNTS = ("num_images", "num_draws", "eval_seeds")
 _MAPPINGS = ("parameters", "noise")
 _STRENGTHS = ("const", "epsilon")
@@ -59,6 +59,9 @@ class Row:
         gradient_norm: of a clean row, the mean L2 norm of the loss gradient with respect to an
             image, per pixel unit; None where it was not measured.
         hessian_trace: likewise the mean trace of the Hessian.
+        mean_draws: of a clean row, the mean draws that an image takes where drawing stops early;
+            None where it does not.
+        disagreement: likewise the share of the images whose class all draws would change.
 
     Raises:
         ValueError: if a number that must be there is missing or not finite, a share is
@@ -89,6 +92,8 @@ class Row:
     target_rate: float | None = None
     gradient_norm: float | None = None
     hessian_trace: float | None = None
+    mean_draws: float | None = None
+    disagreement: float | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
