@@ -10,6 +10,7 @@ import numpy as np
 
 from rse_tf import data
 from rse_tf.attacks import AttackResult
+from rse_tf.crew import Crew
 from rse_tf.evaluation import (
     Score,
     Scorer,
@@ -20,6 +21,7 @@ from rse_tf.evaluation import (
 )
 from rse_tf.layers import is_random, noise_layers
 from rse_tf.models import AveragedEnsemble
+from rse_tf.progress import say
 from rse_tf.reporting import Gallery, Row
 from rse_tf.settings import Config
 from rse_tf.victim import Setting, Victim
@@ -36,6 +38,7 @@ class Assessment:
         model: its classifier.
         dataset: its test images are attacked.
         substitute: the model to attack in its place, or `None` for the model itself.
+        crew: who attacks and predicts. Default: this process, on one device.
 
     Raises:
         DataError: if the data set has no class of a name in the flags.
@@ -48,11 +51,13 @@ class Assessment:
         model: keras.Model,
         dataset: data.Dataset,
         substitute: keras.Model | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self._config, self._defense, self._model, self._dataset = config, defense, model, dataset
         self._test = _test_images(config, dataset)
         attacked = model if substitute is None else substitute
-        self._victim = Victim(config, attacked, dataset, self._test, defense)
+        self._crew = crew or Crew()
+        self._victim = Victim(config, attacked, dataset, self._test, defense, self._crew)
         self._members = model.members if isinstance(model, AveragedEnsemble) else []
         # Without noise all numbers of draws are one and the same.
         draws = config.num_draws if is_random(model) else (1,)
@@ -83,11 +88,11 @@ class Assessment:
         found = measure_regularity(
             self._model, self._test.images, self._test.labels,
             num_draws=row.num_draws, seed=self._config.seed)  # fmt: skip
-        print(
+        say(
             f"{self._defense}: input gradient {found.gradient_norm:.4g} +- "
             f"{found.gradient_norm_std_error:.2g}, trace of the input Hessian "
-            f"{found.hessian_trace:.4g} +- {found.hessian_trace_std_error:.2g}", flush=True
-        )  # fmt: skip
+            f"{found.hessian_trace:.4g} +- {found.hessian_trace_std_error:.2g}"
+        )
         return dataclasses.replace(
             row, gradient_norm=found.gradient_norm, hessian_trace=found.hessian_trace
         )
@@ -97,10 +102,10 @@ class Assessment:
             return row
         found = measure_stopping(
             self._model, self._test.images, row.num_draws, stop_error, self._config.seed)
-        print(
+        say(
             f"{self._defense}: {found.mean_draws:.1f} of {row.num_draws} draws on average; the "
-            f"others would change the class of {found.disagreement:.2%} of the images", flush=True
-        )  # fmt: skip
+            f"others would change the class of {found.disagreement:.2%} of the images"
+        )
         return dataclasses.replace(
             row, mean_draws=found.mean_draws, disagreement=found.disagreement
         )
@@ -147,9 +152,10 @@ class Assessment:
         rows = self._score(setting.attack, parameters, images, seconds, queries, targets)
         for row in rows:
             scored = row.parameters.get("scored", "")
-            print(
+            say(
                 f"{self._defense}: {setting} {scored}  accuracy {row.accuracy:.1%}  "
-                f"RMS L2 {row.rms_l2:.3f}", flush=True)  # fmt: skip
+                f"RMS L2 {row.rms_l2:.3f}"
+            )
         return rows
 
     def _score(
@@ -218,7 +224,9 @@ class Assessment:
 
     def _scorer(self, model: keras.Model, num_draws: int) -> Scorer:
         config = self._config
-        return Scorer(model, num_draws, config.eval_seeds, stop_error=config.stop_error)
+        return Scorer(
+            model, num_draws, config.eval_seeds, stop_error=config.stop_error, crew=self._crew
+        )
 
     def _stopping(self) -> dict[str, float]:
         stop_error = self._config.stop_error
@@ -236,7 +244,7 @@ def _test_images(config: Config, dataset: data.Dataset) -> data.Split:
         test = test[test.labels == dataset.class_index(config.image_class)]
     test = test[: config.num_images]
     if len(test) < int(config.num_images or 0):
-        print(f"{config.dataset} has {len(test)} such test images; all of them are attacked")
+        say(f"{config.dataset} has {len(test)} such test images; all of them are attacked")
     return test
 
 

@@ -13,13 +13,15 @@ import tensorflow as tf
 import rse_tf
 from rse_tf import data, defenses
 from rse_tf.assessment import Assessment
+from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer
 from rse_tf.files import atomic_write_text
 from rse_tf.models import MODELS, NetworkSpec
+from rse_tf.progress import hush, say
 from rse_tf.reporting import Gallery, Row, format_table, write_report
 from rse_tf.serving import export_classifier
 from rse_tf.settings import Config, ConfigError
-from rse_tf.training import Trainer, use_gpus_politely
+from rse_tf.training import Trainer, make_strategy, use_gpus_politely
 
 
 def run(config: Config, may_train: bool = True) -> list[Row]:
@@ -36,9 +38,11 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     Returns:
         One row for each defense and attack setting.
     """
+    crew = assemble(config)
     dataset = load_data(config)
-    flags = "\n".join(config.as_flags()) + "\n"
-    atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
+    if crew.is_chief:
+        flags = "\n".join(config.as_flags()) + "\n"
+        atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
     models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
     substitute = None
     if config.substitute is not None and config.attacks:
@@ -48,19 +52,21 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     rows: list[Row] = []
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        assessment = Assessment(config, defense, model, dataset, substitute)
+        assessment = Assessment(config, defense, model, dataset, substitute, crew)
         rows += assessment.rows()
         galleries += assessment.galleries()
-    report(config, rows, galleries)
+    if crew.is_chief:
+        report(config, rows, galleries)
     return rows
 
 
 def train(config: Config) -> None:
     """Trains every defense of a run and says where the networks are."""
+    assemble(config)
     dataset = load_data(config)
     for defense in config.defense:
         train_defense(config, defense, dataset)
-    print(f"trained networks: {config.models_dir}")
+    say(f"trained networks: {config.models_dir}")
 
 
 def evaluate(config: Config) -> list[Row]:
@@ -83,16 +89,33 @@ def export(config: Config) -> None:
         raise ConfigError("rse_tf.export needs --export_dir=DIR, one --defense, one --num_draws")
     if pathlib.Path(config.export_dir).exists():
         raise ConfigError(f"--export_dir must be a new folder. Received: {config.export_dir}")
+    if not assemble(config).is_chief:
+        return
     dataset = load_data(config)
     model = train_defense(config, config.defense[0], dataset, may_train=False)
     classifier = Scorer(model, *config.num_draws, stop_error=config.stop_error).classifier
     export_classifier(classifier, dataset.image_shape, config.export_dir)
-    print(f"SavedModel: {config.export_dir}")
+    say(f"SavedModel: {config.export_dir}")
+
+
+def assemble(config: Config) -> Crew:
+    """Returns all devices of a run: its first use of them. All processes but the chief fall silent.
+
+    Raises:
+        ConfigError: if this is to be one of several workers and nobody says which.
+    """
+    use_gpus_politely()
+    try:
+        crew = Crew(make_strategy(config.strategy))
+    except ValueError as error:
+        raise ConfigError(f"--strategy={config.strategy}: {error}") from error
+    if not crew.is_chief:
+        hush()
+    return crew
 
 
 def load_data(config: Config) -> data.Dataset:
-    """Loads the data of a run: its first use of TensorFlow's devices."""
-    use_gpus_politely()
+    """Loads the images of a run."""
     return data.load(
         config.dataset,
         config.data_dir,
@@ -143,9 +166,9 @@ def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
     workdir = pathlib.Path(str(config.workdir))
     flags, versions_ = dataclasses.asdict(config), versions()
     paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
-    print(f"\n{format_table(rows)}\n")
+    say(f"\n{format_table(rows)}\n")
     for path in paths:
-        print(path)
+        say(path)
 
 
 def versions() -> dict[str, str]:

@@ -104,7 +104,7 @@ class Config:
     augmentation: str | None = _flag(_TRAINING, None, "of the training images", AUGMENTATIONS)
     dtype_policy: str = _flag(
         _TRAINING, "float32", "precision of the training", training.DTYPE_POLICIES)
-    strategy: str = _flag(_TRAINING, "auto", "devices; auto: all GPUs", training.STRATEGIES)
+    strategy: str = _flag(_TRAINING, "auto", "devices; auto: all GPUs here", training.STRATEGIES)
 
     attack: tuple[str, ...] = _flag(
         _ATTACK, ("carlini_wagner",), "one or several, with commas; none: clean images only",

@@ -15,6 +15,7 @@ import numpy as np
 from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.attacks.attack import Attack
+from rse_tf.crew import Crew
 from rse_tf.evaluation import attack_in_batches
 from rse_tf.layers import CommonNoise, is_random
 from rse_tf.models import AveragedEnsemble, SelfEnsemble
@@ -58,6 +59,7 @@ class Victim:
         dataset: where the images are from.
         test: the images.
         label: what the progress lines call it.
+        crew: who attacks the batches.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Victim:
         dataset: data.Dataset,
         test: data.Split,
         label: str,
+        crew: Crew,
     ) -> None:
         self._config, self._model, self._dataset = config, model, dataset
-        self._test, self._label = test, label
+        self._test, self._label, self._crew = test, label, crew
         self._draws = config.attack_draws if is_random(model) else 1
         self._attacks: dict[Any, Attack] = {}  # compiled once for all strengths
 
@@ -136,9 +139,11 @@ class Victim:
         self, setting: Setting, model: keras.Model, label: str
     ) -> tuple[AttackResult, float]:
         test = self._test
+        copies = self._crew.copies(model, self._dataset.image_shape)
         return attack_in_batches(
-            self._attack_on(model, setting),
-            model,
+            [self._attack_on(copy, setting) for copy in copies],
+            copies,
+            crew=self._crew,
             images=test.images,
             labels=test.labels,
             targets=self.targets(setting),

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from rse_tf.attacks import BIM, AttackResult
+from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer, attack_in_batches, attacking, score, scoring
 from rse_tf.layers import FrozenNoise, NoiseLayer, noise_state, seed_noise
 
@@ -106,8 +107,8 @@ def test_trainings_attacks_and_scorings_meet_different_noise(
     for kind in (0, 1, 2):
         Scorer(model, 2, 3).right(images, labels, 0, kind)
     attack_in_batches(
-        BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1), model, images=images,
-        labels=labels, targets=None, directory=tmp_path, seed=0, description="test",
+        [BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1)], [model], crew=Crew(),
+        images=images, labels=labels, targets=None, directory=tmp_path, seed=0, description="test",
     )  # fmt: skip
     keys = []
     deep = keras.Sequential([keras.Input((2,)), *(NoiseLayer(0.1) for _ in range(3))])
@@ -161,8 +162,8 @@ def test_an_attack_goes_on_after_its_last_finished_batch(
     def run(folder: str, number: int = 10) -> AttackResult:
         attack = counting(model, epsilon=0.1, step_size=0.05, steps=3, batch_size=4)
         return attack_in_batches(
-            attack, model, images=images[:number], labels=labels[:number], targets=None,
-            directory=tmp_path / folder, seed=0, description="test",
+            [attack], [model], crew=Crew(), images=images[:number], labels=labels[:number],
+            targets=None, directory=tmp_path / folder, seed=0, description="test",
         )[0]  # fmt: skip
 
     whole = run("whole")

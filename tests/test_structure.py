@@ -17,6 +17,7 @@ IDS = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 # neighbours on the same line.
 FLOORS = [
     {"files", "progress"},
+    {"crew"},
     {"layers", "data", "attacks"},
     {"models"},
     {"training", "evaluation", "reporting", "serving"},

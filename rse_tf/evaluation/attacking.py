@@ -5,24 +5,27 @@ from __future__ import annotations
 import pathlib
 import time
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from rse_tf.attacks import AttackResult
 from rse_tf.attacks.attack import Attack
+from rse_tf.crew import Crew
 from rse_tf.files import atomic_path
 from rse_tf.layers import seed_noise
-from rse_tf.progress import progress_bar
 
 # Keeps the noise that an attack meets apart from that of trainings and of the scoring.
 _ATTACK_NOISE = 0xA77AC
 
 
 def attack_in_batches(
-    attack: Attack,
-    model: keras.Model,
+    attacks: Sequence[Attack],
+    models: Sequence[keras.Model],
     *,
+    crew: Crew,
     images: np.ndarray,
     labels: np.ndarray,
     targets: np.ndarray | None,
@@ -35,8 +38,11 @@ def attack_in_batches(
     The directory must belong to one model and one setting of the attack.
 
     Args:
-        attack: the attack; its `batch_size` is the size of a batch.
-        model: the model under attack, whose noise is seeded anew for every batch.
+        attacks: the attack on each of the models, with the same settings; their `batch_size` is
+            the size of a batch.
+        models: the model under attack on every device of the crew, as `crew.copies` gives them.
+            Its noise is seeded anew for every batch.
+        crew: who attacks the batches. All its processes must share the directory.
         images: float `[number, height, width, channels]`.
         labels: integer `[number]`.
         targets: integer `[number]`, or `None` for an untargeted attack.
@@ -45,24 +51,33 @@ def attack_in_batches(
         description: what the progress bar says.
 
     Returns:
-        The result over all images, and the seconds that the attack took.
+        The result over all images, and the seconds that the attack took, added up over all devices.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    attack.check_model(images)  # before the noise is seeded, for it draws some
-    starts = range(0, len(images), attack.batch_size)
-    results, seconds = [], 0.0
-    for number, start in enumerate(progress_bar(starts, len(starts), description)):
-        part = slice(start, start + attack.batch_size)
+    size = attacks[0].batch_size
+    batches = []
+    for number, start in enumerate(range(0, len(images), size)):
+        part = slice(start, start + size)
         batch = [None if array is None else array[part] for array in (images, labels, targets)]
         # Named after its content too: a run on more images takes over what a smaller one did.
         file = directory / f"batch_{number:04d}_{_checksum(batch)}.npz"
-        if not file.exists():
-            seed_noise(model, _ATTACK_NOISE, seed, number)
-            begin = time.perf_counter()
-            result = attack(*batch)
-            took = time.perf_counter() - begin
-            with atomic_path(file) as unfinished:
-                np.savez(unfinished, seconds=took, **result._asdict())
+        batches.append((number, batch, file))
+
+    def attack_batch(device: int, piece: tuple[int, list[Any], pathlib.Path]) -> None:
+        number, batch, file = piece
+        if file.exists():
+            return
+        attacks[device].check_model(images)  # before the noise is seeded, for it draws some
+        seed_noise(models[device], _ATTACK_NOISE, seed, number)
+        begin = time.perf_counter()
+        result = attacks[device](*batch)
+        took = time.perf_counter() - begin
+        with atomic_path(file) as unfinished:
+            np.savez(unfinished, seconds=took, **result._asdict())
+
+    crew.work(attack_batch, batches, description)
+    results, seconds = [], 0.0
+    for _, _, file in batches:
         with np.load(file) as saved:
             results.append([saved[name] for name in AttackResult._fields])
             seconds += float(saved["seconds"])

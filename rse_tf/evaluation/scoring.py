@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rse_tf.crew import Crew
 from rse_tf.layers import is_random, seed_noise
 from rse_tf.models import SelfEnsemble
-from rse_tf.progress import progress_bar
 
 # Keeps the noise of the scoring apart from that of trainings and attacks.
 _SCORING_NOISE = 0x5C0DE
@@ -30,6 +30,7 @@ class Scorer:
         eval_seeds: how often an accuracy is measured, each time with fresh noise. Default 3.
         batch_size: images that are predicted at a time.
         stop_error: as in `SelfEnsemble`. Default `None`: every prediction takes all draws.
+        crew: who predicts. Default: this process, on the device of the model.
 
     Attributes:
         classifier: what predicts, a `SelfEnsemble` or the model itself.
@@ -42,6 +43,7 @@ class Scorer:
         eval_seeds: int = 3,
         batch_size: int = 128,
         stop_error: float | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self.model = model
         self.is_random = is_random(model)
@@ -49,34 +51,47 @@ class Scorer:
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
         self._batch_size = batch_size
+        self._crew = crew or Crew(tf.distribute.get_strategy())
         self.classifier = model
         if self.is_random:
             self.classifier = SelfEnsemble(model, num_draws, stop_error=stop_error)
-        self._predict: Any = None
+        self._predictors: list[Any] = []  # one for each device
 
-    def predictions(self, images: np.ndarray, *seed: int) -> np.ndarray:
-        """Predicted classes `[number]` of images `[number, height, width, channels]`."""
+    def predictions(
+        self, images: np.ndarray, *seed: int, label: str = "scoring"
+    ) -> np.ndarray:
+        """Predicted classes `[number]` of images `[number, height, width, channels]`.
+
+        The noise of a batch follows from `seed` and its place. `label` is what the progress bar
+        says.
+        """
         if not len(images):
             return np.zeros([0], np.int64)
-        if self._predict is None:
-            self._predict = tf.function(
-                lambda x: tf.argmax(self.classifier(x), axis=-1),
-                input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.float32)],
-            )
-        seed_noise(self.model, _SCORING_NOISE, *seed)
-        starts = range(0, len(images), self._batch_size)
-        parts = [self._predict(tf.constant(images[i : i + self._batch_size])) for i in starts]
-        return np.concatenate([part.numpy() for part in parts])
+        copies = self._crew.copies(self.classifier, images.shape[1:])
+        self._predictors = self._predictors or [_predictor(c, images.shape[1:]) for c in copies]
+        found = np.zeros([len(images)], np.int64)
+
+        def predict(device: int, start: int) -> None:
+            part = slice(start, start + self._batch_size)
+            seed_noise(copies[device], _SCORING_NOISE, *seed, start)
+            found[part] = self._predictors[device](tf.constant(images[part])).numpy()
+
+        self._crew.work(predict, range(0, len(images), self._batch_size), label)
+        return self._crew.total(found)
 
     def right(
         self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str = "scoring"
     ) -> np.ndarray:
-        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`.
+        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`."""
+        rounds = [self.predictions(images, *seed, s, label=label) for s in self.seeds]
+        return np.stack([found == labels for found in rounds])
 
-        `label` is what the progress bar says.
-        """
-        rounds = progress_bar(self.seeds, len(self.seeds), label)
-        return np.stack([self.predictions(images, *seed, s) == labels for s in rounds])
+
+def _predictor(classifier: keras.Model, image_shape: Sequence[int]) -> Any:
+    return tf.function(
+        lambda images: tf.argmax(classifier(images), axis=-1),
+        input_signature=[tf.TensorSpec([None, *image_shape], tf.float32)],
+    )
 
 
 @dataclasses.dataclass(frozen=True)

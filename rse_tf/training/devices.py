@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import tensorflow as tf
 
-STRATEGIES = ("auto", "one_device", "mirrored")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
 def use_gpus_politely() -> None:
@@ -23,16 +24,25 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
     Args:
         name: `"one_device"`: the GPU if there is one, else the CPU. `"mirrored"`: all GPUs of
-            the machine, or without a GPU all logical CPU devices. `"auto"`: mirrored with two
-            GPUs or more, else one device.
+            the machine, or without a GPU all logical CPU devices. `"multi_worker"`: all devices
+            of all machines that the environment variable TF_CONFIG names; the first call must
+            come before any other operation. `"auto"`: mirrored with two GPUs or more, else one
+            device.
 
     Raises:
-        ValueError: if `name` is not one of `STRATEGIES`.
+        ValueError: if `name` is not one of `STRATEGIES`, or TF_CONFIG is missing.
     """
     if name not in STRATEGIES:
         raise ValueError(
             f"make_strategy: name must be one of {STRATEGIES}. Received: name={name!r}"
         )
+    if name == "multi_worker":
+        if "TF_CONFIG" not in os.environ:
+            raise ValueError(
+                "make_strategy: name='multi_worker' needs the environment variable TF_CONFIG with "
+                "the addresses of all workers and the place of this one. Received: none"
+            )
+        return _multi_worker()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
@@ -43,6 +53,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 # One for all trainings of a process: each numbers its collective operations from the same number
 # on, so that two of them on the same devices could take each other's tensors for their own.
 _mirrored = functools.cache(tf.distribute.MirroredStrategy)
+_multi_worker = functools.cache(tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def use_xla(strategy: tf.distribute.Strategy) -> bool:

@@ -12,10 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rse_tf.crew import Crew
 from rse_tf.data import Batches, Dataset, Split
 from rse_tf.files import atomic_path, atomic_write_text
 from rse_tf.layers import seed_noise
-from rse_tf.progress import progress_bar
+from rse_tf.progress import progress_bar, say
 from rse_tf.training.devices import use_xla
 from rse_tf.training.objectives import Objective
 from rse_tf.training.settings import TrainingSettings
@@ -45,7 +46,7 @@ class Loop:
         objective: what to minimise.
         strategy: where to.
         directory: holds the checkpoint of the last finished epoch, `best.weights.h5` and
-            `history.json`.
+            `history.json`. Several workers must share it; only their chief writes there.
         label: what the progress lines call this training.
         start: the model whose weights to start from, or `None` for fresh ones.
 
@@ -66,6 +67,7 @@ class Loop:
     ) -> None:
         self._dataset, self._settings, self._strategy = dataset, settings, strategy
         self._objective, self._directory, self._label = objective, directory, label
+        self._is_chief = Crew(strategy).is_chief
         self._batches = Batches(
             dataset.train, settings.batch_size, settings.augmentation, settings.seed
         )
@@ -106,7 +108,7 @@ class Loop:
             checkpoint, str(self._directory / "checkpoint"), max_to_keep=2
         )
         if manager.restore_or_initialize():
-            print(f"{self._label}: going on after epoch {int(self._epoch)}", flush=True)
+            say(f"{self._label}: going on after epoch {int(self._epoch)}")
         history = self._read_history()[: int(self._epoch)]
         for epoch in range(int(self._epoch), self._settings.epochs):
             seed_noise(self.model, self._settings.seed, epoch)
@@ -123,19 +125,18 @@ class Loop:
             # The order matters: whatever a kill leaves behind, the checkpoint is never ahead
             # of the other files, and repeating an epoch writes the same ones again.
             before = [h["validation_accuracy"] or 0.0 for h in history]
-            if accuracy is None or not self._objective.chooses_best or accuracy >= max(
-                before, default=0.0
-            ):
-                self._save_best()
+            best = accuracy is None or accuracy >= max(before, default=0.0)
             history.append(record)
-            self._write_history(history)
             self._epoch.assign(epoch + 1)
-            manager.save()
+            if self._is_chief:
+                if best or not self._objective.chooses_best:
+                    self._save_best()
+                self._write_history(history)
+                manager.save()
             validated = "" if accuracy is None else f"validation {accuracy:.1%}  "
-            print(
+            say(
                 f"{self._label}: epoch {epoch + 1}/{self._settings.epochs}  loss {loss:.4f}  "
-                f"{validated}{record['seconds']:.0f} s",
-                flush=True,
+                f"{validated}{record['seconds']:.0f} s"
             )
         return history
 

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from rse_tf.crew import Crew
 from rse_tf.data import Dataset
 from rse_tf.files import atomic_path, atomic_write_text
 from rse_tf.models import NetworkSpec
@@ -77,9 +78,6 @@ class Trainer:
                     f"no trained network in {directory}; run `python -m rse_tf.train` with the "
                     "same flags first"
                 )
-            directory.mkdir(parents=True, exist_ok=True)
-            facts = json.dumps(self._facts(spec, objective, start), indent=1)
-            atomic_write_text(directory / "settings.json", facts)
             self._train(spec, objective, start, directory, finished)
         return keras.models.load_model(finished)
 
@@ -104,23 +102,30 @@ class Trainer:
         directory: pathlib.Path,
         finished: pathlib.Path,
     ) -> None:
+        strategy = make_strategy(self.strategy)
+        crew = Crew(strategy)
+        if crew.is_chief:
+            facts = json.dumps(self._facts(spec, objective, start), indent=1)
+            atomic_write_text(directory / "settings.json", facts)
         loop = Loop(
             lambda dtype: spec.build(dtype=dtype),
             self.dataset,
             self.settings,
             objective,
-            make_strategy(self.strategy),
+            strategy,
             directory,
             label=" ".join(filter(None, (self.label, directory.name))),
             start=start,
         )
         loop.run()
-        # Training may have run in low precision; the result does not depend on that.
-        model = spec.build(dtype="float32")
-        model.load_weights(loop.best_weights)
-        with atomic_path(finished) as unfinished:
-            model.save(unfinished)
-        shutil.rmtree(directory / "checkpoint")  # of use only to go on
+        if crew.is_chief:
+            # Training may have run in low precision; the result does not depend on that.
+            model = spec.build(dtype="float32")
+            model.load_weights(loop.best_weights)
+            with atomic_path(finished) as unfinished:
+                model.save(unfinished)
+            shutil.rmtree(directory / "checkpoint")  # of use only to go on
+        crew.wait()
 
     def _facts(
         self, spec: NetworkSpec, objective: Objective, start: keras.Model | None

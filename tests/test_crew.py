@@ -1,0 +1,101 @@
+"""Pieces of work on several devices: each done once, and with the same result as on one."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rse_tf import models
+from rse_tf.attacks import BIM, AttackResult
+from rse_tf.crew import Crew
+from rse_tf.evaluation import Scorer, attack_in_batches
+from rse_tf.layers import noise_state
+from rse_tf.training import make_strategy
+
+SHAPE = (6, 6, 1)
+IMAGES = np.random.default_rng(0).uniform(size=(23, *SHAPE)).astype(np.float32)
+LABELS = np.random.default_rng(1).integers(0, 3, 23)
+
+
+def noisy() -> keras.Model:
+    return models.build("mnist_cnn", input_shape=SHAPE, num_classes=3, init_noise=0.3)
+
+
+def two_devices() -> Crew:
+    return Crew(make_strategy("mirrored"))
+
+
+def test_every_piece_is_done_once_and_by_its_device() -> None:
+    done: list[tuple[int, int]] = []
+    two_devices().work(lambda device, piece: done.append((device, piece)), range(7), "pieces")
+    assert sorted(done, key=lambda one: one[1]) == [(number % 2, number) for number in range(7)]
+    assert Crew().is_chief and two_devices().is_chief
+
+
+def test_both_devices_work_at_the_same_time() -> None:
+    both = threading.Barrier(2)  # which nobody passes alone
+    two_devices().work(lambda device, piece: both.wait(60) and None, range(4), "pieces")
+
+
+def test_a_failure_ends_the_work_and_shows() -> None:
+    done: list[int] = []
+
+    def fail(device: int, piece: int) -> None:
+        if piece == 0:
+            raise KeyError("this one")
+        done.append(piece)
+        both.wait(60)
+
+    both = threading.Event()
+    both.set()
+    with pytest.raises(KeyError, match="this one"):
+        two_devices().work(fail, range(1000), "pieces")
+    assert len(done) < 1000
+
+
+def test_copies_are_equal_models_on_their_own_devices() -> None:
+    crew, model = two_devices(), models.AveragedEnsemble([noisy(), noisy()])
+    first, second = crew.copies(model, SHAPE)
+    assert first is model and crew.copies(model, SHAPE)[1] is second
+    for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    before = noise_state(first)
+    second(IMAGES)
+    np.testing.assert_array_equal(noise_state(first), before)  # a stream of its own
+    assert {v.value.device[-5:] for v in second.trainable_variables} == {"CPU:1"}
+    assert crew.copies(noisy(), SHAPE)[1].name.startswith("mnist_cnn")
+    assert Crew().copies(model, SHAPE) == [model]
+
+
+def attack(crew: Crew, model: keras.Model, folder: pathlib.Path) -> AttackResult:
+    copies = crew.copies(model, SHAPE)
+    attacks = [BIM(copy, epsilon=0.2, step_size=0.05, steps=3, batch_size=4) for copy in copies]
+    return attack_in_batches(
+        attacks, copies, crew=crew, images=IMAGES, labels=LABELS, targets=None, directory=folder,
+        seed=5, description="test",
+    )[0]  # fmt: skip
+
+
+def test_an_attack_and_a_score_on_two_devices_are_those_on_one(tmp_path: pathlib.Path) -> None:
+    model = noisy()
+    one, two = (attack(crew, model, tmp_path / str(i)) for i, crew in
+                enumerate((Crew(), two_devices())))  # fmt: skip
+    for ours, theirs in zip(one, two):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert len(list((tmp_path / "1").iterdir())) == 6
+    scores = [
+        Scorer(model, 5, 2, batch_size=4, crew=crew).right(IMAGES, LABELS, 1)
+        for crew in (Crew(), two_devices())
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_a_sum_over_one_process_is_its_own(tmp_path: pathlib.Path) -> None:
+    array = np.arange(3)
+    np.testing.assert_array_equal(two_devices().total(array), array)
+    assert isinstance(make_strategy("mirrored"), tf.distribute.MirroredStrategy)
