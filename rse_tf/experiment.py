@@ -17,7 +17,7 @@ from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer
 from rse_tf.files import atomic_write_text
 from rse_tf.models import MODELS, NetworkSpec
-from rse_tf.progress import hush, say
+from rse_tf.progress import say
 from rse_tf.reporting import Gallery, Row, format_table, write_report
 from rse_tf.serving import export_classifier
 from rse_tf.settings import Config, ConfigError
@@ -99,19 +99,16 @@ def export(config: Config) -> None:
 
 
 def assemble(config: Config) -> Crew:
-    """Returns all devices of a run: its first use of them. All processes but the chief fall silent.
+    """Returns all devices of a run: its first use of them.
 
     Raises:
         ConfigError: if this is to be one of several workers and nobody says which.
     """
     use_gpus_politely()
     try:
-        crew = Crew(make_strategy(config.strategy))
+        return Crew(make_strategy(config.strategy))
     except ValueError as error:
         raise ConfigError(f"--strategy={config.strategy}: {error}") from error
-    if not crew.is_chief:
-        hush()
-    return crew
 
 
 def load_data(config: Config) -> data.Dataset:

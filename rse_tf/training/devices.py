@@ -7,6 +7,9 @@ import os
 
 import tensorflow as tf
 
+from rse_tf.crew import Crew
+from rse_tf.progress import hush
+
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
@@ -26,7 +29,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
         name: `"one_device"`: the GPU if there is one, else the CPU. `"mirrored"`: all GPUs of
             the machine, or without a GPU all logical CPU devices. `"multi_worker"`: all devices
             of all machines that the environment variable TF_CONFIG names; the first call must
-            come before any other operation. `"auto"`: mirrored with two GPUs or more, else one
+            come before any other operation, and silences all processes but the chief. `"auto"`: mirrored with two GPUs or more, else one
             device.
 
     Raises:
@@ -53,7 +56,14 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 # One for all trainings of a process: each numbers its collective operations from the same number
 # on, so that two of them on the same devices could take each other's tensors for their own.
 _mirrored = functools.cache(tf.distribute.MirroredStrategy)
-_multi_worker = functools.cache(tf.distribute.MultiWorkerMirroredStrategy)
+
+
+@functools.cache
+def _multi_worker() -> tf.distribute.Strategy:
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    if not Crew(strategy).is_chief:
+        hush()
+    return strategy
 
 
 def use_xla(strategy: tf.distribute.Strategy) -> bool:
