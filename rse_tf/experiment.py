@@ -126,10 +126,14 @@ def train_defense(
     config: Config, defense: str, dataset: data.Dataset, may_train: bool = True
 ) -> keras.Model:
     """Trains a defense, or looks it up; returns its classifier in float32."""
-    models_dir = pathlib.Path(str(config.models_dir))
-    trainer = Trainer(dataset, config.training_settings(), models_dir, config.strategy, may_train)
-    spec = network_spec(config, dataset)
+    trainer, spec = _trainer(config, dataset, may_train), network_spec(config, dataset)
     return defenses.train(defense, spec, trainer, config.defense_settings())
+
+
+def train_member(config: Config, defense: str, number: int, dataset: data.Dataset) -> None:
+    """Trains one member of an ensemble, unless that is done, for later runs."""
+    trainer, spec = _trainer(config, dataset), network_spec(config, dataset)
+    defenses.train_member(defense, number, spec, trainer, config.defense_settings())
 
 
 def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
@@ -156,6 +160,11 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
         activation=config.activation,
         sampler=config.noise_sampler,
     )
+
+
+def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> Trainer:
+    models_dir = pathlib.Path(str(config.models_dir))
+    return Trainer(dataset, config.training_settings(), models_dir, config.strategy, may_train)
 
 
 def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:

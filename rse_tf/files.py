@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and folders that one process writes at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
+
+from rse_tf.progress import say
 
 
 @contextlib.contextmanager
@@ -45,3 +49,28 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes `text` to `path` as UTF-8, whole or not at all (see `atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds a folder against all other processes that ask for it in this way.
+
+    Whoever comes second waits until the first one is through, or dead, and should then look what
+    is there already. Processes on other machines are kept out as far as the file system that
+    they share knows locks.
+
+    Args:
+        folder: is made if it is missing; it keeps an empty file `lock`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say(f"waiting for the process that writes {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("scale", "paper", "smoke, cpu or paper", flag_values=own)
     flags.DEFINE_string("rows", "*", "which rows, such as 'mnist_*'", flag_values=own)
     flags.DEFINE_string("output", reproduction.OUTPUT, "folder of all runs", flag_values=own)
+    flags.DEFINE_string("shard", None, "part of the work, such as 2/8; others do the rest",
+                        flag_values=own)  # fmt: skip
     flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
         print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{reproduction.list_exhibits()}")
@@ -36,7 +38,8 @@ def main(arguments: list[str]) -> None:
     if own["table"].value is None:
         raise ConfigError("--table=NAME is needed; --list names them all")
     table, scale, output, rows = (own[n].value for n in ("table", "scale", "output", "rows"))
-    for path in reproduction.reproduce(table, scale, output, rows, extra):
+    shard = own["shard"].value and reproduction.Shard.parse(own["shard"].value)
+    for path in reproduction.reproduce(table, scale, output, rows, extra, shard):
         print(path)
 
 

@@ -8,10 +8,12 @@ import pathlib
 import shlex
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import keras
 
 from rse_tf import config, experiment
+from rse_tf.defenses import is_ensemble
 from rse_tf.reporting import PAPER, Row, load_galleries, plain, read_json, write_exhibit
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import TrainingError
@@ -22,6 +24,39 @@ OUTPUT = "runs"
 # These show the rows of another one in another way.
 _SAME_ROWS = {"ensembles/figure2": "ensembles/table2", "rse/figure7": "rse/table3"}
 _COST = "# Cost: "
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One of several parts of some work.
+
+    Attributes:
+        index: which one, from 1.
+        number: how many there are.
+    """
+
+    index: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Reads `"2/8"`.
+
+        Raises:
+            ConfigError: if it is no such thing.
+        """
+        parts = text.split("/")
+        if len(parts) == 2 and all(part.isdecimal() for part in parts):
+            index, number = (int(part) for part in parts)
+            if 1 <= index <= number:
+                return cls(index, number)
+        raise ConfigError(f"--shard must be like 2/8, the second of eight. Received: {text!r}")
+
+    def of(self, pieces: Sequence[T]) -> list[T]:
+        """The pieces of this shard; every piece is in one of them."""
+        return list(pieces[self.index - 1 :: self.number])
 
 
 def row_files(exhibit: str, pattern: str = "*") -> list[pathlib.Path]:
@@ -78,7 +113,12 @@ def list_exhibits() -> str:
 
 
 def reproduce(
-    exhibit: str, scale: str, output: str, pattern: str, extra: Sequence[str]
+    exhibit: str,
+    scale: str,
+    output: str,
+    pattern: str,
+    extra: Sequence[str],
+    shard: Shard | None = None,
 ) -> list[pathlib.Path]:
     """Runs what is missing of an exhibit, and writes it anew after every row.
 
@@ -91,6 +131,9 @@ def reproduce(
         output: folder of all runs.
         pattern: which rows are run. The table has all that are finished.
         extra: flags that go on top of every row, such as `--data_dir=DIR`.
+        shard: which part of the work this process does; others do the rest, at the same time
+            and with the same `output`. It writes no table: that is for a call without it,
+            once all are through.
 
     Returns:
         The files of the table or figure.
@@ -104,6 +147,9 @@ def reproduce(
     chosen = row_files(exhibit, pattern)
     runs = {file: _config(file, scale, pathlib.Path(output), extra) for file in row_files(exhibit)}
     command = _command(exhibit, scale, output, pattern, extra)
+    if shard is not None:
+        _train_members([runs[file] for file in chosen], shard)
+        chosen = shard.of(chosen)
     paths: list[pathlib.Path] = []
     durations: list[float] = []
     failed = []
@@ -121,10 +167,26 @@ def reproduce(
         else:
             print(f"finished before: {runs[file].workdir}", flush=True)
             durations.append(0.0)
-        paths = _write(exhibit, list(runs.values()), pathlib.Path(output) / scale, command)
+        if shard is None:
+            paths = _write(exhibit, list(runs.values()), pathlib.Path(output) / scale, command)
     if failed:
         raise TrainingError(f"not finished: {', '.join(failed)}; the reasons stand above")
     return paths
+
+
+def _train_members(runs: Sequence[Config], shard: Shard) -> None:
+    """Trains the shard's part of the members of all ensembles, each a piece of work by itself."""
+    members = [
+        (run, defense, number)
+        for run in runs
+        if finished_rows(run) is None
+        for defense in run.defense
+        if is_ensemble(defense)
+        for number in range(run.members)
+    ]
+    for run, defense, number in shard.of(members):
+        experiment.assemble(run)
+        experiment.train_member(run, defense, number, experiment.load_data(run))
 
 
 def _write(

@@ -53,6 +53,11 @@ def is_defense(name: str) -> bool:
     return second in DEFENSES and first in ENSEMBLES if plus else first in DEFENSES | ENSEMBLES
 
 
+def is_ensemble(name: str) -> bool:
+    """Whether `name` is an ensemble, or an ensemble + a defense."""
+    return is_defense(name) and name.partition("+")[0] in ENSEMBLES
+
+
 def train(
     name: str, spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings
 ) -> keras.Model:
@@ -75,16 +80,38 @@ def train(
     """
     if not is_defense(name):
         raise KeyError(name)
-    first, _, second = name.partition("+")
-    if first not in ENSEMBLES:
+    if not is_ensemble(name):
         return DEFENSES[name](spec, trainer, settings)
-    networks = []
-    for number in range(settings.members):
-        own_spec, own_trainer = ENSEMBLES[first](number, spec, trainer, settings)
-        label = f"{name}, member {number + 1}/{settings.members}"
-        own_trainer = dataclasses.replace(own_trainer, label=label)
-        networks.append(DEFENSES[second or "none"](own_spec, own_trainer, settings))
-    return AveragedEnsemble(networks)
+    numbers = range(settings.members)
+    return AveragedEnsemble([train_member(name, n, spec, trainer, settings) for n in numbers])
 
 
-__all__ = ["DEFENSES", "DefenseSettings", "ENSEMBLES", "is_defense", "train"]
+def train_member(
+    name: str, number: int, spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings
+) -> keras.Model:
+    """Trains one member of an ensemble, or looks it up.
+
+    Args:
+        name: an ensemble, or an ensemble + a defense.
+        number: which member, from 0 to `settings.members` - 1.
+        spec, trainer, settings: as for `train`.
+
+    Raises:
+        KeyError: if `name` is not an ensemble.
+    """
+    first, _, second = name.partition("+")
+    own_spec, own_trainer = ENSEMBLES[first](number, spec, trainer, settings)
+    label = f"{name}, member {number + 1}/{settings.members}"
+    own_trainer = dataclasses.replace(own_trainer, label=label)
+    return DEFENSES[second or "none"](own_spec, own_trainer, settings)
+
+
+__all__ = [
+    "DEFENSES",
+    "DefenseSettings",
+    "ENSEMBLES",
+    "is_defense",
+    "is_ensemble",
+    "train",
+    "train_member",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import time
 import zlib
@@ -14,7 +15,7 @@ import numpy as np
 from rse_tf.attacks import AttackResult
 from rse_tf.attacks.attack import Attack
 from rse_tf.crew import Crew
-from rse_tf.files import atomic_path
+from rse_tf.files import atomic_path, only_writer
 from rse_tf.layers import seed_noise
 
 # Keeps the noise that an attack meets apart from that of trainings and of the scoring.
@@ -75,7 +76,9 @@ def attack_in_batches(
         with atomic_path(file) as unfinished:
             np.savez(unfinished, seconds=took, **result._asdict())
 
-    crew.work(attack_batch, batches, description)
+    # Of several workers of one run, each has batches of its own; another run is to wait.
+    with only_writer(directory) if crew.is_chief else contextlib.nullcontext():
+        crew.work(attack_batch, batches, description)
     results, seconds = [], 0.0
     for _, _, file in batches:
         with np.load(file) as saved:

@@ -29,8 +29,8 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
         name: `"one_device"`: the GPU if there is one, else the CPU. `"mirrored"`: all GPUs of
             the machine, or without a GPU all logical CPU devices. `"multi_worker"`: all devices
             of all machines that the environment variable TF_CONFIG names; the first call must
-            come before any other operation, and silences all processes but the chief. `"auto"`: mirrored with two GPUs or more, else one
-            device.
+            come before any other operation, and silences all processes but the chief. `"auto"`:
+            mirrored with two GPUs or more, else one device.
 
     Raises:
         ValueError: if `name` is not one of `STRATEGIES`, or TF_CONFIG is missing.

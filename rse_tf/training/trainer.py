@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,7 @@ import numpy as np
 
 from rse_tf.crew import Crew
 from rse_tf.data import Dataset
-from rse_tf.files import atomic_path, atomic_write_text
+from rse_tf.files import atomic_path, atomic_write_text, only_writer
 from rse_tf.models import NetworkSpec
 from rse_tf.training.devices import make_strategy
 from rse_tf.training.loop import Loop, TrainingError
@@ -72,13 +73,19 @@ class Trainer:
         """
         directory = self.directory(spec, objective, start)
         finished = directory / "model.keras"
+        if not finished.exists() and not self.may_train:
+            raise NotTrainedError(
+                f"no trained network in {directory}; run `python -m rse_tf.train` with the "
+                "same flags first"
+            )
         if not finished.exists():
-            if not self.may_train:
-                raise NotTrainedError(
-                    f"no trained network in {directory}; run `python -m rse_tf.train` with the "
-                    "same flags first"
-                )
-            self._train(spec, objective, start, directory, finished)
+            crew = Crew(make_strategy(self.strategy))
+            with only_writer(directory) if crew.is_chief else contextlib.nullcontext():
+                # Another process may have trained it meanwhile; what the chief sees counts.
+                missing = crew.is_chief and not finished.exists()
+                if crew.total(np.array([missing], np.int32)).any():
+                    self._train(spec, objective, start, directory, crew)
+                crew.wait()
         return keras.models.load_model(finished)
 
     def directory(
@@ -100,10 +107,8 @@ class Trainer:
         objective: Objective,
         start: keras.Model | None,
         directory: pathlib.Path,
-        finished: pathlib.Path,
+        crew: Crew,
     ) -> None:
-        strategy = make_strategy(self.strategy)
-        crew = Crew(strategy)
         if crew.is_chief:
             facts = json.dumps(self._facts(spec, objective, start), indent=1)
             atomic_write_text(directory / "settings.json", facts)
@@ -112,7 +117,7 @@ class Trainer:
             self.dataset,
             self.settings,
             objective,
-            strategy,
+            make_strategy(self.strategy),
             directory,
             label=" ".join(filter(None, (self.label, directory.name))),
             start=start,
@@ -122,10 +127,9 @@ class Trainer:
             # Training may have run in low precision; the result does not depend on that.
             model = spec.build(dtype="float32")
             model.load_weights(loop.best_weights)
-            with atomic_path(finished) as unfinished:
+            with atomic_path(directory / "model.keras") as unfinished:
                 model.save(unfinished)
             shutil.rmtree(directory / "checkpoint")  # of use only to go on
-        crew.wait()
 
     def _facts(
         self, spec: NetworkSpec, objective: Objective, start: keras.Model | None
