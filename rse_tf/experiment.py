@@ -112,14 +112,25 @@ def assemble(config: Config) -> Crew:
 
 
 def load_data(config: Config) -> data.Dataset:
-    """Loads the images of a run."""
-    return data.load(
+    """Loads the images of a run.
+
+    Raises:
+        ConfigError: if they are too small for an attack.
+    """
+    dataset = data.load(
         config.dataset,
         config.data_dir,
         config.seed,
         config.validation_fraction,
         config.image_size,
     )
+    side = min(dataset.image_shape[:2])
+    if config.resize and config.resize[-1] >= side:
+        raise ConfigError(
+            f"--resize must be below the side of the images, {side}. "
+            f"Received: {','.join(map(str, config.resize))}"
+        )
+    return dataset
 
 
 def train_defense(

@@ -13,6 +13,7 @@ from typing import TypeVar
 import keras
 
 from rse_tf import config, experiment
+from rse_tf.data import DATASETS
 from rse_tf.defenses import is_ensemble
 from rse_tf.reporting import PAPER, Row, load_galleries, plain, read_json, write_exhibit
 from rse_tf.settings import Config, ConfigError
@@ -24,6 +25,7 @@ OUTPUT = "runs"
 # These show the rows of another one in another way.
 _SAME_ROWS = {"ensembles/figure2": "ensembles/table2", "rse/figure7": "rse/table3"}
 _COST = "# Cost: "
+_DATA_DIR = "--data_dir="
 
 T = TypeVar("T")
 
@@ -226,7 +228,7 @@ def _command(
     own = [f"--table={exhibit}", f"--scale={scale}"]
     own += [] if pattern == "*" else [f"--rows={pattern}"]
     own += [] if output == OUTPUT else [f"--output={output}"]
-    further = [flag for flag in extra if not flag.startswith("--data_dir")]
+    further = [flag for flag in extra if not flag.startswith(_DATA_DIR)]
     return shlex.join(["python", "-m", "rse_tf.reproduce", *own, *further])
 
 
@@ -241,18 +243,19 @@ def _config(
     file: pathlib.Path, scale: str, output: pathlib.Path, extra: Sequence[str]
 ) -> Config:
     folder = file.relative_to(FLAGS).with_suffix("")
-    return config.parse(
-        [
-            "rse_tf.reproduce",
-            f"--flagfile={file}",
-            f"--flagfile={scale_file(file, scale)}",
-            f"--workdir={output / scale / folder}",
-            f"--models_dir={output / 'models'}",
-            f"--attacks_dir={output / 'attacks'}",
-            *extra,
-        ],
-        "",
-    )
+    flags = [
+        "rse_tf.reproduce",
+        f"--flagfile={file}",
+        f"--flagfile={scale_file(file, scale)}",
+        f"--workdir={output / scale / folder}",
+        f"--models_dir={output / 'models'}",
+        f"--attacks_dir={output / 'attacks'}",
+        *(flag for flag in extra if not flag.startswith(_DATA_DIR)),
+    ]
+    run = config.parse(flags, "")
+    if run.dataset in DATASETS:  # some rows need no folder of data sets
+        return run
+    return config.parse([*flags, *(flag for flag in extra if flag.startswith(_DATA_DIR))], "")
 
 
 def _time_left(durations: Sequence[float], total: int) -> str:

@@ -165,6 +165,13 @@ def test_a_network_too_large_for_the_images_is_refused_before_any_work(
         experiment.run(Config(model="vgg16", workdir=str(tmp_path / "run")))
 
 
+def test_images_too_small_for_an_attack_are_refused_before_any_work(
+    tmp_path: pathlib.Path,
+) -> None:
+    with pytest.raises(ConfigError, match="--resize must be below .* 28. Received: 8,28"):
+        experiment.run(Config(attack=("zoo",), resize=(8, 28), workdir=str(tmp_path / "run")))
+
+
 SERVE = """
 import sys
 import numpy as np, tensorflow as tf
