@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import itertools
 import pathlib
 import shlex
 import time
@@ -179,16 +180,18 @@ def reproduce(
 def _train_members(runs: Sequence[Config], shard: Shard) -> None:
     """Trains the shard's part of the members of all ensembles, each a piece of work by itself."""
     members = [
-        (run, defense, number)
-        for run in runs
+        (place, defense, number)
+        for place, run in enumerate(runs)
         if finished_rows(run) is None
         for defense in run.defense
         if is_ensemble(defense)
         for number in range(run.members)
     ]
-    for run, defense, number in shard.of(members):
-        experiment.assemble(run)
-        experiment.train_member(run, defense, number, experiment.load_data(run))
+    for place, own in itertools.groupby(shard.of(members), key=lambda member: member[0]):
+        experiment.assemble(runs[place])
+        dataset = experiment.load_data(runs[place])
+        for _, defense, number in own:
+            experiment.train_member(runs[place], defense, number, dataset)
 
 
 def _write(

@@ -62,7 +62,8 @@ def test_training_output_and_gradients_are_those_of_keras(settings: dict[str, bo
 def test_inference_output_is_that_of_keras(settings: dict[str, bool]) -> None:
     fused, reference = pair(**settings)
     for call in ({}, {"training": False}):
-        np.testing.assert_allclose(fused(images(), **call), reference(images(), **call), rtol=1e-6)
+        expected = reference(images(), **call)
+        np.testing.assert_allclose(fused(images(), **call), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_moving_mean_is_that_of_keras_and_moving_variance_the_unbiased_one() -> None:
@@ -93,20 +94,22 @@ def test_frozen_layer_normalises_by_its_moving_statistics_and_keeps_them() -> No
     fused.trainable = reference.trainable = False
     before = [np.array(weight) for weight in fused.get_weights()]
     outputs = fused(images(), training=True)
-    np.testing.assert_allclose(outputs, reference(images(), training=True), rtol=1e-6)
+    expected = reference(images(), training=True)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(outputs, fused(images(), training=False), rtol=1e-6)
     for old, new in zip(before, fused.get_weights()):
         np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_low_precision_costs_one_rounding_of_the_output(dtype: str) -> None:
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_low_precision_costs_one_rounding_of_the_output(dtype: str, training: bool) -> None:
     fused, _ = pair(dtype=f"mixed_{dtype}")
     _, reference = pair()
     x = tf.cast(tf.cast(images(), dtype), tf.float32)  # so that the input is not rounded again
-    actual = fused(x, training=True)
+    actual = fused(x, training=training)
     assert actual.dtype == dtype
-    expected = reference(x, training=True).numpy()
+    expected = reference(x, training=training).numpy()
     # Half a unit in the last place is 2^-9 of the value in bfloat16 and 2^-12 in float16; twice
     # that leaves room for the one before the offset is added. Outputs are below 8 here.
     unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]

@@ -15,7 +15,7 @@ from test_report import ROW
 from trainings import wait_for
 
 from rse_tf import experiment, report, reproduce, reproduction
-from rse_tf.reporting import PAPER, Row, read_json, write_report
+from rse_tf.reporting import PAPER, Row, read_json, write_json
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import TrainingDivergedError, TrainingError
 
@@ -71,7 +71,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         found.append(config)
         rows = [dataclasses.replace(ROW, num_images=int(config.num_images or 1))]
         facts = {"flags": dataclasses.asdict(config), "versions": experiment.versions()}
-        write_report(pathlib.Path(str(config.workdir)), rows, [], **facts)
+        write_json(rows, pathlib.Path(str(config.workdir)) / "result.json", **facts)
         return rows
 
     monkeypatch.setattr(experiment, "run", run)

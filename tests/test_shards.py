@@ -42,6 +42,7 @@ def test_shards_share_out_members_and_rows_and_write_no_table(
         members.append((defense, number))
 
     monkeypatch.setattr(experiment, "train_member", train_member)
+    monkeypatch.setattr(experiment, "load_data", lambda config: None)
     monkeypatch.setattr(experiment, "run", lambda config: rows.append(config.defense[0]))
     found = []
     for index in (1, 2, 3):

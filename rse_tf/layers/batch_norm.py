@@ -10,11 +10,12 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="rse_tf")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` for images, on TensorFlow's fused kernel in training.
+    """`keras.layers.BatchNormalization` for images, on TensorFlow's fused kernel.
 
     Keras 3 computes batch statistics from separate operations, which is most of the training
-    time of a small convolutional network on a CPU, and rounds them to the compute dtype. The
-    fused kernel takes one pass and keeps them in float32. Weights and configuration are those
+    time of a small convolutional network on a CPU, and rounds them to the compute dtype; at
+    inference it computes in float32 what is of lower precision before and after. The fused kernel
+    takes one pass and keeps statistics alone in float32. Weights and configuration are those
     of the Keras layer; the moving variance is of the unbiased kind, as in the fused layers of
     other frameworks.
 
@@ -43,18 +44,17 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool = False, mask: Any = None) -> tf.Tensor:
-        if not training or not self.trainable:
-            return super().call(inputs, training=training, mask=mask)
+        by_batch = bool(training and self.trainable)
         channels = inputs.shape[-1]
-        scale = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones([channels])
-        offset = tf.convert_to_tensor(self.beta) if self.center else tf.zeros([channels])
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            tf.cast(scale, tf.float32),
-            tf.cast(offset, tf.float32),
-            epsilon=self.epsilon,
-            is_training=True,
+        moving = (self.moving_mean, self.moving_variance)
+        # In low precision the kernel wants float32 here, whatever the inputs are.
+        scale = tf.cast(self.gamma, tf.float32) if self.scale else tf.ones([channels])
+        offset = tf.cast(self.beta, tf.float32) if self.center else tf.zeros([channels])
+        mean, variance = (None, None) if by_batch else (tf.cast(v, tf.float32) for v in moving)
+        outputs, *batch = tf.compat.v1.nn.fused_batch_norm(
+            inputs, scale, offset, mean, variance, epsilon=self.epsilon, is_training=by_batch
         )
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        if by_batch:
+            for old, new in zip(moving, batch):
+                old.assign(old * self.momentum + new * (1.0 - self.momentum))
         return outputs

@@ -88,7 +88,7 @@ class SelfEnsemble(keras.Model):
             )
         ]  # fmt: skip
         _, log_probs, draws = tf.while_loop(
-            lambda i, *_: i < parts, part, [tf.constant(0), *outputs]
+            lambda i, *_: i < parts, part, [tf.constant(0), *outputs], parallel_iterations=1
         )
         return log_probs.concat(), draws.concat()
 
@@ -125,6 +125,7 @@ class SelfEnsemble(keras.Model):
             round_,
             state,
             shape_invariants=shapes,
+            parallel_iterations=1,
         )
         return log_sum - tf.math.log(tf.cast(draws, tf.float32))[:, None], draws
 
@@ -141,8 +142,11 @@ class SelfEnsemble(keras.Model):
             log_probs = tf.concat([log_sum[None], log_probs], axis=0)
             return done + draws, tf.reduce_logsumexp(log_probs, axis=0)
 
-        # A loop, never tf.vectorized_map, which would give every pass the same noise.
-        return tf.while_loop(lambda done, _: done < number, draw, [tf.constant(0), log_sum])[1]
+        # A loop, never tf.vectorized_map, which would give every pass the same noise. One after
+        # the other: TensorFlow would run ten at once, in ten times the memory.
+        return tf.while_loop(
+            lambda done, _: done < number, draw, [tf.constant(0), log_sum], parallel_iterations=1
+        )[1]
 
     def stacked_logits(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the logits of every draw, `[num_draws, batch, num_classes]`, all at once.

@@ -1,0 +1,149 @@
+"""The networks that are attacked, with their images, and the floor: the bare network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import rse_tf
+from benchmarks.race import Done
+
+SHAPES = {
+    "mnist_cnn": (28, 28, 1),
+    "cifar_cnn": (32, 32, 3),
+    "vgg16": (32, 32, 3),
+    "model_a": (96, 96, 3),
+}
+EPOCHS = 4
+# Forward passes in training mode that settle the statistics of batch normalisation.
+SETTLING = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A network and images that it gets right.
+
+    Attributes:
+        model: from images to logits.
+        images: float32 `[number, height, width, channels]` in [0, 1].
+        labels: int64 `[number]`.
+        note: where the weights and the images come from.
+    """
+
+    model: keras.Model
+    images: np.ndarray
+    labels: np.ndarray
+    note: str
+
+    def judge(self, adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Success and L2 distance of attacks on the first images, by a pass of their own."""
+        number = len(adversarial)
+        success = predicted(self.model, adversarial) != self.labels[:number]
+        change = (adversarial - self.images[:number]).astype(np.float64)
+        return success, np.sqrt(np.square(change).reshape(number, -1).sum(axis=1))
+
+
+def network(name: str, **settings: Any) -> keras.Model:
+    """A network with fixed random weights; the settings are those of `rse_tf.models.build`."""
+    keras.utils.set_random_seed(0)
+    return rse_tf.models.build(name, input_shape=SHAPES[name], **settings)
+
+
+def random_images(name: str, number: int) -> np.ndarray:
+    """Random images for a network."""
+    return np.random.default_rng(0).random((number, *SHAPES[name]), dtype=np.float32)
+
+
+def predicted(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Predicted classes `[number]`."""
+    forward = tf.function(
+        lambda x: tf.argmax(model(x, training=False), axis=-1),
+        input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.float32)],
+    )
+    parts = [images[i : i + 128] for i in range(0, len(images), 128)]
+    return np.concatenate([forward(tf.constant(part)).numpy() for part in parts])
+
+
+def subject(name: str, number: int) -> Subject:
+    """The subject of a case: trained where there is data on every machine."""
+    return digits(number) if name == "mnist_cnn" else untrained(name, number)
+
+
+def digits(number: int) -> Subject:
+    """`mnist_cnn`, trained on the embedded digits, and test images that it gets right."""
+    model, images, labels = _trained()
+    if number > len(images):
+        raise ValueError(
+            f"digits: number must be at most {len(images)}, the test images that the network "
+            f"gets right. Received: number={number}"
+        )
+    note = f"mnist_cnn trained {EPOCHS} epochs on mnist_5k, test images that it gets right"
+    return Subject(model, images[:number], labels[:number], note)
+
+
+@functools.cache
+def _trained() -> tuple[keras.Model, np.ndarray, np.ndarray]:
+    data, model = rse_tf.data.load("mnist_5k"), network("mnist_cnn")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
+    model.fit(data.train.images, data.train.labels, batch_size=64, epochs=EPOCHS, verbose=0)
+    right = predicted(model, data.test.images) == data.test.labels
+    # The test images may be sorted by class.
+    order = np.random.default_rng(0).permutation(np.flatnonzero(right))
+    return model, data.test.images[order], data.test.labels[order]
+
+
+def untrained(name: str, number: int) -> Subject:
+    """A network with random weights, random images, and its own predictions as labels."""
+    model, images = network(name), random_images(name, number)
+    note = f"{name} with random weights, random images, its own predictions as labels"
+    if any("normalization" in type(layer).__name__.lower() for layer in model.layers):
+        settle = tf.function(lambda x: model(x, training=True))
+        for _ in range(SETTLING):
+            settle(tf.constant(images[:64]))
+        note += ", batch statistics of these images"
+    return Subject(model, images, predicted(model, images), note)
+
+
+# The floor.
+
+
+def bare_gradients(subject: Subject, steps: int) -> Callable[[], Done]:
+    """Compiled gradients of the cross-entropy, the same batch over and over; warmed up."""
+    images, labels = tf.constant(subject.images), tf.constant(subject.labels)
+
+    @tf.function
+    def gradient(x: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            logits = subject.model(x, training=False)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tape.gradient(loss, x)
+
+    def run() -> Done:
+        for _ in range(steps):
+            gradient(images).numpy()
+        return Done(steps * len(subject.images))
+
+    gradient(images)
+    return run
+
+
+def bare_forwards(model: Any, images: np.ndarray, calls: int = 1) -> Callable[[], Done]:
+    """Compiled passes of the same batch; warmed up."""
+    forward = tf.function(lambda x: model(x, training=False))
+    batch = tf.constant(images)
+
+    def run() -> Done:
+        for _ in range(calls):
+            forward(batch).numpy()
+        return Done(calls * len(images))
+
+    run()
+    return run

@@ -1,0 +1,200 @@
+"""The benchmarks: fair timing, honest ratios, and peers that may be missing."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import attacks, memory, models, peers, report
+from benchmarks.race import (
+    NOT_INSTALLED,
+    Contestant,
+    Done,
+    Goal,
+    Measurement,
+    race,
+    verdict,
+)
+from benchmarks.timing import Timing, interleave
+
+
+class Clock:
+    """A clock that only the contestants move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.order: list[str] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def runner(self, name: str, *seconds: float):  # type: ignore[no-untyped-def]
+        left = list(seconds)
+
+        def run() -> str:
+            self.order.append(name)
+            self.now += left.pop(0)
+            return f"{name}{len(left)}"
+
+        return run
+
+
+def timed(name: str, work: float, *seconds: float, **found: object) -> Measurement:
+    return Measurement(name, "images", work, Timing(seconds), **found)  # type: ignore[arg-type]
+
+
+# Timing.
+
+
+def test_repeats_take_turns_and_the_median_counts() -> None:
+    clock = Clock()
+    runs = {"a": clock.runner("a", 1.0, 9.0, 2.0), "b": clock.runner("b", 4.0, 4.0, 5.0)}
+    found = interleave(runs, repeats=3, clock=clock)
+    assert clock.order == ["a", "b"] * 3
+    assert found["a"].seconds == (1.0, 9.0, 2.0)
+    assert (found["a"].median, found["b"].median) == (2.0, 4.0)
+    assert found["a"].spread == (9 - 1) / 2
+    assert found["a"].result == "a0"
+
+
+def test_a_slow_one_may_leave_after_some_rounds() -> None:
+    clock = Clock()
+    runs = {"a": clock.runner("a", 1.0, 1.0), "b": clock.runner("b", 1.0)}
+    interleave(runs, repeats=2, at_most={"b": 1}, clock=clock)
+    assert clock.order == ["a", "b", "a"]
+
+
+def test_no_repeats_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="repeats=0"):
+        interleave({}, repeats=0)
+
+
+# Ratios.
+
+
+def test_a_ratio_of_rates_is_that_of_the_medians() -> None:
+    # 100 / 2 s against 200 / 5 s; round by round 50 / 40, 100 / 20 and 25 / 50.
+    found = [timed("us", 100, 2.0, 1.0, 4.0), timed("them", 200, 5.0, 10.0, 4.0)]
+    result = verdict(Goal("us", "them", 1.2), found)
+    assert (result.value, result.low, result.high) == pytest.approx((1.25, 0.5, 5.0))
+    assert (result.target, result.met) == (">= 1.2", True)
+    assert verdict(Goal("us", "them", 1.3), found).met is False
+    assert verdict(Goal("us", "them"), found).met is None
+
+
+def test_an_upper_limit() -> None:
+    found = [timed("us", 1, 3.0), timed("them", 1, 2.0)]
+    result = verdict(Goal("us", "them", 1.1, True, "seconds"), found)
+    assert (result.value, result.target, result.met) == (1.5, "<= 1.1", False)
+    alone = verdict(Goal("us", None, 3.5, True, "seconds"), found)
+    assert (alone.ratio, alone.value, alone.met) == ("us: seconds", 3.0, True)
+
+
+def test_strength_is_compared_on_the_images_that_both_attacked() -> None:
+    # Both broke the first and the third: (1 + 2) / (2 + 4). The fourth was not theirs to attack.
+    us = timed("us", 4, 1.0, success=np.array([1, 1, 1, 1], bool), l2=np.array([1.0, 9, 2, 9]))
+    them = timed("them", 3, 1.0, success=np.array([1, 0, 1], bool), l2=np.array([2.0, 0, 4]))
+    assert verdict(Goal("us", "them", 1.0, True, "mean_l2"), [us, them]).value == 0.5
+    assert verdict(Goal("us", "them", 1.0, False, "success"), [us, them]).value == 1.5
+    nobody = timed("them", 3, 1.0, success=np.zeros(3, bool), l2=np.zeros(3))
+    absent = verdict(Goal("us", "them", 1.0, True, "mean_l2"), [us, nobody])
+    assert absent.value is None and absent.note == "nothing to compare"
+
+
+# Peers.
+
+
+def contestant(name: str, **settings: object) -> Contestant:
+    return Contestant(name, lambda: lambda: Done(1), **settings)  # type: ignore[arg-type]
+
+
+def test_a_missing_peer_is_named_in_both_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "foolbox", None)  # importing it fails
+    them = Contestant(
+        "foolbox",
+        lambda: peers.foolbox_linf(None, "bim", 0.1, 0.1, 1),  # type: ignore[return-value]
+        peer="foolbox",
+    )
+    outcome = race("", [contestant("us"), them], [Goal("us", "foolbox", 5)], unit="x", repeats=1)
+    assert outcome.measurements[1].note == NOT_INSTALLED
+    assert outcome.verdicts[0].note == f"foolbox {NOT_INSTALLED}"
+    assert report.tables({"case": outcome}).count("pip install 'rse_tf[benchmarks]'") == 2
+
+
+def test_every_peer_is_imported_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = attacks.network("mnist_cnn")
+    calls = {
+        "foolbox": lambda: peers.foolbox_carlini_wagner(model, 1, 1, 0.01, 0.1),
+        "cleverhans": lambda: peers.cleverhans_linf(model, "mim", 0.1, 0.1, 1),
+        "art": lambda: peers.ArtZoo(model, 1, 1, 1.0),
+    }
+    for module, call in calls.items():
+        for loaded in [name for name in sys.modules if name.split(".")[0] == module]:
+            monkeypatch.delitem(sys.modules, loaded)
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(ModuleNotFoundError) as caught:
+            call()
+        assert caught.value.name.split(".")[0] == module  # type: ignore[union-attr]
+
+
+def test_a_peer_that_breaks_is_named_with_its_error_and_ours_is_not_hidden() -> None:
+    def broken():  # type: ignore[no-untyped-def]
+        raise TypeError("'list' object is not callable")
+
+    them = Contestant("art", broken, peer="art")
+    outcome = race("", [contestant("us"), them], [Goal("us", "art")], unit="x", repeats=1)
+    assert outcome.measurements[1].note == "failed: TypeError: 'list' object is not callable"
+    with pytest.raises(TypeError, match="not callable"):
+        race("", [Contestant("us", broken)], [], unit="x", repeats=1)
+
+
+# The command line.
+
+
+@pytest.mark.parametrize("module", [attacks, models])
+def test_list_names_every_case(module, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore
+    report.main(module.CASES, "", ["--list"])
+    assert capsys.readouterr().out.split() == list(module.CASES)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--only", "nothing/*"], "matches none of cw_fixed/mnist_cnn"),
+        (["--repeats", "0"], "must be a positive integer"),
+    ],
+)
+def test_mistakes_are_named(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        report.main(attacks.CASES, "", argv)
+    assert message in capsys.readouterr().err
+
+
+def test_a_tiny_case_runs_and_stores_its_ratio_and_target(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "found.json"
+    argv = ["--only", "cw_fixed/cifar_cnn", "--images", "2", "--steps", "2", "--repeats", "2"]
+    report.main(attacks.CASES, "", [*argv, "--output", str(path)])
+    stored = json.loads(path.read_text())
+    assert stored["command"].endswith(" ".join(argv[2:]) + f" --output {path}")
+    assert stored["cpus"] >= 1 and stored["versions"]["rse_tf"]
+    case = stored["cases"]["cw_fixed/cifar_cnn"]
+    (ratio,) = case["ratios"]
+    assert ratio["target"] == ">= 0.9" and ratio["low"] <= ratio["high"]
+    us, floor = case["measurements"]
+    assert len(us["seconds"]) == 2 and us["work"] == floor["work"] == 4
+    assert ratio["value"] == pytest.approx(us["rate"] / floor["rate"])
+    assert us["images"] == 2 and 0 <= us["success"] <= 1
+    printed = capsys.readouterr().out
+    assert "rse_tf / bare gradient" in printed and ">= 0.9" in printed
+
+
+def test_the_peak_of_this_process_is_plausible() -> None:
+    assert 100 < memory.own_peak() < 100_000
