@@ -34,12 +34,9 @@ def images(*positions: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("num_draws", [20, 50, 200])
-@pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("error", [0.01, 0.05, 0.2])
-def test_no_vote_is_wrong_more_often_than_stated(
-    num_draws: int, classes: int, error: float
-) -> None:
-    steps = looks(num_draws, classes, error)
+def test_no_vote_is_wrong_more_often_than_stated(num_draws: int, error: float) -> None:
+    steps = looks(num_draws, error)
     assert all(look.draws < num_draws for look in steps)
     assert [look.lead for look in steps] == sorted((s.lead for s in steps), reverse=True)
     # Of all draws `ones` are for class 1, at least half. Class 0 has k of the first n by chance of
@@ -49,20 +46,22 @@ def test_no_vote_is_wrong_more_often_than_stated(
         for n, lead in steps:
             first = scipy.stats.hypergeom(num_draws, num_draws - ones, n)
             wrong += float(first.sf(math.ceil((1 + lead) * n / 2 - 1e-9) - 1))
-        assert wrong <= error / (classes - 1)
+        assert wrong <= error / 2  # there could be two classes like class 0
+        # Of the classes with less behind them, the sum is smaller still.
+        assert wrong <= error * (num_draws - ones) / num_draws
 
 
 def test_a_unanimous_vote_saves_three_draws_of_four() -> None:
-    assert looks(50, 10, 0.05)[0].draws <= 50 / 3.5
-    assert looks(50, 10, 0.05)[0].lead < 0.9
+    assert looks(50, 0.05)[0].draws <= 50 / 4
+    assert looks(50, 0.05)[0].lead < 0.9
 
 
 def test_too_few_draws_decide_nothing_early() -> None:
-    assert looks(2, 10, 0.05) == []
+    assert looks(2, 0.05) == []
 
 
 def test_a_sure_image_stops_and_a_close_one_goes_on_whatever_their_batch() -> None:
-    steps = looks(50, 2, 0.05)
+    steps = looks(50, 0.05)
     model = voter()
     ensemble = SelfEnsemble(model, 50, stop_error=0.05)
     sure, close = 100.0, 0.02
@@ -82,7 +81,7 @@ def test_the_mean_is_over_the_draws_that_were_taken() -> None:
     set_noise_state(model, state)
     # One image and four rows: four draws in each round until a look.
     votes: list[float] = []
-    for end in [*(look.draws for look in looks(50, 2, 0.05)), 50]:
+    for end in [*(look.draws for look in looks(50, 0.05)), 50]:
         while len(votes) < min(end, int(draws[0])):
             rows = min(4, end - len(votes))
             noisy = model(images(*[0.8] * rows))
@@ -128,7 +127,7 @@ def test_what_is_saved_and_lost_is_measured_on_the_same_draws() -> None:
     loose = measure_stopping(model, many, 50, 0.999)
     assert loose.disagreement > found.disagreement
     sure = measure_stopping(model, images(100.0, -100.0), 50, 0.05)
-    assert sure == Stopping(looks(50, 2, 0.05)[0].draws, 0.0)
+    assert sure == Stopping(looks(50, 0.05)[0].draws, 0.0)
     with pytest.raises(ValueError, match="at least one image"):
         measure_stopping(model, many[:0])
 

@@ -77,11 +77,11 @@ def stop(probabilities: np.ndarray, stop_error: float) -> tuple[np.ndarray, np.n
         probabilities: those of every draw, `[num_draws, batch, classes]`.
         stop_error: as in `SelfEnsemble`.
     """
-    num_draws, batch, num_classes = probabilities.shape
+    num_draws, batch, _ = probabilities.shape
     taken = np.full(batch, num_draws)
-    for look in looks(num_draws, num_classes, stop_error):
-        two = np.sort(probabilities[: look.draws].mean(axis=0), axis=-1)[:, -2:]
-        sure = (two[:, 1] - two[:, 0] >= look.lead) & (taken == num_draws)
+    for look in looks(num_draws, stop_error):
+        largest = probabilities[: look.draws].mean(axis=0).max(axis=-1)
+        sure = (2 * largest - 1 >= look.lead) & (taken == num_draws)
         taken[sure] = look.draws
     sums = probabilities.cumsum(axis=0)[taken - 1, np.arange(batch)]
     return taken, sums.argmax(axis=-1)

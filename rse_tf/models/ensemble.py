@@ -95,7 +95,7 @@ class SelfEnsemble(keras.Model):
     def _average(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`with_draws` for `max_rows` images or fewer."""
         classes = self._num_classes(images)
-        steps = [] if self.stop_error is None else looks(self.num_draws, classes, self.stop_error)
+        steps = [] if self.stop_error is None else looks(self.num_draws, self.stop_error)
         ends = tf.constant([0, *(look.draws for look in steps), self.num_draws])
         leads = tf.constant([look.lead for look in steps] + [0.0])
 
@@ -109,8 +109,8 @@ class SelfEnsemble(keras.Model):
             )
             log_sum = tf.tensor_scatter_nd_update(log_sum, rows[:, None], some)
             draws = tf.tensor_scatter_nd_update(draws, rows[:, None], tf.fill(tf.shape(rows), end))
-            two = tf.math.top_k(tf.exp(some) / tf.cast(end, tf.float32), 2).values
-            return i + 1, rows[two[:, 0] - two[:, 1] < leads[i]], log_sum, draws
+            largest = tf.exp(tf.reduce_max(some, axis=-1)) / tf.cast(end, tf.float32)
+            return i + 1, rows[2 * largest - 1 < leads[i]], log_sum, draws
 
         batch = tf.shape(images)[0]
         state = [
