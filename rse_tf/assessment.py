@@ -83,7 +83,8 @@ class Assessment:
         return rows
 
     def _with_regularity(self, row: Row) -> Row:
-        if row.parameters.get("scored") == "single":  # the loss of an ensemble is its own
+        # The loss of an ensemble is its own. And only the chief reports.
+        if row.parameters.get("scored") == "single" or not self._crew.is_chief:
             return row
         found = measure_regularity(
             self._model, self._test.images, self._test.labels,
@@ -98,7 +99,7 @@ class Assessment:
         )
 
     def _with_stopping(self, row: Row, stop_error: float) -> Row:
-        if row.parameters.get("scored") == "single":
+        if row.parameters.get("scored") == "single" or not self._crew.is_chief:
             return row
         found = measure_stopping(
             self._model, self._test.images, row.num_draws, stop_error, self._config.seed)
@@ -196,7 +197,7 @@ class Assessment:
                     defense=self._defense,
                     noise=_noise(self._model),
                     attack=attack,
-                    parameters={**parameters, **kind, **self._stopping()},
+                    parameters={**parameters, **kind, **self._stopping(scorer)},
                     num_images=len(self._test),
                     num_draws=scorer.num_draws,
                     eval_seeds=len(scorer.seeds),
@@ -228,9 +229,9 @@ class Assessment:
             model, num_draws, config.eval_seeds, stop_error=config.stop_error, crew=self._crew
         )
 
-    def _stopping(self) -> dict[str, float]:
+    def _stopping(self, scorer: Scorer) -> dict[str, float]:
         stop_error = self._config.stop_error
-        return {} if stop_error is None else {"stop_error": stop_error}
+        return {"stop_error": stop_error} if stop_error and scorer.is_random else {}
 
     def _member_scorers(self, num_draws: int) -> list[Scorer]:
         if num_draws not in self._single:

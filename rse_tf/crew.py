@@ -47,16 +47,34 @@ class Crew:
         return self._worker == 0
 
     def copies(self, model: keras.Model, image_shape: Sequence[int]) -> list[keras.Model]:
-        """A model for each device of this process: itself, and copies for all but the first."""
+        """A model for each device of this process: itself, and copies for all but the first.
+
+        The copies are kept, and have the weights that the model has at every call.
+
+        Raises:
+            ValueError: if a copy is needed and the model does not say how to make one.
+        """
         if id(model) not in self._copies:
-            self._copies[id(model)] = [model]
-            for device in self._devices[1:]:
-                with tf.device(device):
-                    copy = type(model).from_config(model.get_config())
-                    copy(tf.zeros([1, *image_shape]))  # a subclassed one has no weights before
-                    copy.set_weights(model.get_weights())
-                self._copies[id(model)].append(copy)
+            others = [self._copy(model, image_shape, device) for device in self._devices[1:]]
+            self._copies[id(model)] = [model, *others]
+        for copy in self._copies[id(model)][1:]:
+            copy.set_weights(model.get_weights())
         return self._copies[id(model)]
+
+    def _copy(
+        self, model: keras.Model, image_shape: Sequence[int], device: str
+    ) -> keras.Model:
+        try:
+            config = model.get_config()
+        except NotImplementedError as error:
+            raise ValueError(
+                f"Crew: model must have a get_config, to be copied to {len(self._devices)} "
+                f"devices; or use one device. Received: {model.name!r}"
+            ) from error
+        with tf.device(device):
+            copy = type(model).from_config(config)
+            copy(tf.zeros([1, *image_shape]))  # a subclassed one has no weights before
+        return copy
 
     def work(self, do: Callable[[int, T], None], pieces: Sequence[T], description: str) -> None:
         """Does all pieces; returns when those of the other processes are done as well.
@@ -111,6 +129,10 @@ class Crew:
 
         values = self._strategy.experimental_distribute_values_from_function(own)
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy()
+
+    def chief_says(self, answer: bool) -> bool:
+        """The chief's answer, in every process: whoever looks for himself may see another."""
+        return bool(self.total(np.array([answer and self.is_chief], np.int32))[0])
 
     def wait(self) -> None:
         """Waits until all processes of the run are here."""

@@ -57,6 +57,7 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
         galleries += assessment.galleries()
     if crew.is_chief:
         report(config, rows, galleries)
+    crew.wait()  # a worker that leaves early looks like one that died
     return rows
 
 
@@ -89,13 +90,14 @@ def export(config: Config) -> None:
         raise ConfigError("rse_tf.export needs --export_dir=DIR, one --defense, one --num_draws")
     if pathlib.Path(config.export_dir).exists():
         raise ConfigError(f"--export_dir must be a new folder. Received: {config.export_dir}")
-    if not assemble(config).is_chief:
-        return
+    crew = assemble(config)
     dataset = load_data(config)
     model = train_defense(config, config.defense[0], dataset, may_train=False)
     classifier = Scorer(model, *config.num_draws, stop_error=config.stop_error).classifier
-    export_classifier(classifier, dataset.image_shape, config.export_dir)
+    if crew.is_chief:
+        export_classifier(classifier, dataset.image_shape, config.export_dir)
     say(f"SavedModel: {config.export_dir}")
+    crew.wait()
 
 
 def assemble(config: Config) -> Crew:

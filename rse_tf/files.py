@@ -67,6 +67,8 @@ def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
     lock = filelock.FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)
+    except NotImplementedError:  # by the file system
+        say(f"{folder} cannot be locked: no other process may write there meanwhile")
     except filelock.Timeout:
         say(f"waiting for the process that writes {folder}")
         lock.acquire()

@@ -147,6 +147,8 @@ def reproduce(
     """
     if scale not in SCALES:
         raise ConfigError(f"--scale must be one of {', '.join(SCALES)}. Received: {scale!r}")
+    if "--strategy=multi_worker" in extra:
+        raise ConfigError("--strategy=multi_worker is for one run: share a table out by --shard")
     chosen = row_files(exhibit, pattern)
     runs = {file: _config(file, scale, pathlib.Path(output), extra) for file in row_files(exhibit)}
     command = _command(exhibit, scale, output, pattern, extra)
@@ -191,7 +193,11 @@ def _train_members(runs: Sequence[Config], shard: Shard) -> None:
         experiment.assemble(runs[place])
         dataset = experiment.load_data(runs[place])
         for _, defense, number in own:
-            experiment.train_member(runs[place], defense, number, dataset)
+            keras.backend.clear_session()
+            try:
+                experiment.train_member(runs[place], defense, number, dataset)
+            except TrainingError as error:  # its row will not be finished, and says so
+                print(f"error: {error}", flush=True)
 
 
 def _write(

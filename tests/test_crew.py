@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import threading
+import time
 
 import keras
 import numpy as np
@@ -49,13 +50,11 @@ def test_a_failure_ends_the_work_and_shows() -> None:
         if piece == 0:
             raise KeyError("this one")
         done.append(piece)
-        both.wait(60)
+        time.sleep(0.01)
 
-    both = threading.Event()
-    both.set()
     with pytest.raises(KeyError, match="this one"):
         two_devices().work(fail, range(1000), "pieces")
-    assert len(done) < 1000
+    assert len(done) < 100  # of the 500 of the other device
 
 
 def test_copies_are_equal_models_on_their_own_devices() -> None:

@@ -88,6 +88,20 @@ def test_neighbours_near_and_far_do_not_correlate(distribution: str, sampler: st
         assert abs(np.mean(size[:-lag] * size[lag:])) <= 5 * size.var() / math.sqrt(N - lag), lag
 
 
+@BOTH
+def test_no_position_has_a_mean_or_spread_of_its_own(distribution: str, sampler: str) -> None:
+    # Such as a channel of a layer with 256 of them.
+    columns = sample(distribution, sampler).reshape(-1, BLOCK)
+    rows = len(columns)
+    # Sums of 256 squared standard scores: chi-square, with standard deviation sqrt(2 * 256).
+    means = columns.mean(axis=0) * math.sqrt(rows)
+    spread = math.sqrt((moment(distribution, 4) - 1) / rows)
+    variances = ((columns**2).mean(axis=0) - 1) / spread
+    for scores in (means, variances):
+        assert np.abs(scores).max() <= 5
+        assert abs(np.sum(scores**2) - BLOCK) <= 5 * math.sqrt(2 * BLOCK)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_calls_do_not_correlate_at_any_shift(sampler: str) -> None:
     one, other = sample("gaussian", sampler), sample("gaussian", sampler, seed=1)

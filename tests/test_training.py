@@ -13,7 +13,7 @@ import tensorflow as tf
 from trainings import SETTINGS, SMALL
 
 from rse_tf import data
-from rse_tf.layers import NoiseLayer
+from rse_tf.layers import FusedBatchNormalization, NoiseLayer
 from rse_tf.training import (
     CrossEntropy,
     Loop,
@@ -38,7 +38,8 @@ def make_loop(
     **kwargs: Any,
 ) -> Loop:
     objective = kwargs.pop("objective", CrossEntropy())
-    return Loop(linear_network, dataset, settings, objective, make_strategy(strategy),
+    network = kwargs.pop("network", linear_network)
+    return Loop(network, dataset, settings, objective, make_strategy(strategy),
                 directory, "linear", **kwargs)  # fmt: skip
 
 
@@ -103,12 +104,20 @@ def test_adam_at_a_constant_rate_is_adam(tmp_path: pathlib.Path) -> None:
     check_by_hand(make_loop(tmp_path, settings), 1.0, step)
 
 
+def normalised_network(dtype: str) -> keras.Model:
+    layers = [keras.Input(SMALL.image_shape), keras.layers.Conv2D(4, 5, strides=3),
+              FusedBatchNormalization(momentum=0.5), keras.layers.Flatten(),
+              keras.layers.Dense(10)]  # fmt: skip
+    return keras.Sequential(layers)
+
+
+@pytest.mark.parametrize("network", [linear_network, normalised_network])
 def test_two_replicas_train_like_one_device_at_the_same_global_batch(
-    tmp_path: pathlib.Path,
+    network: Any, tmp_path: pathlib.Path
 ) -> None:
     settings = TrainingSettings(epochs=3, batch_size=64, learning_rate=0.05, augmentation="none")
-    one = make_loop(tmp_path / "one", settings)
-    two = make_loop(tmp_path / "two", settings, "mirrored")
+    one = make_loop(tmp_path / "one", settings, network=network)
+    two = make_loop(tmp_path / "two", settings, "mirrored", network=network)
     assert make_strategy("mirrored") is make_strategy("mirrored")  # else their collectives mix
     assert make_strategy("mirrored").num_replicas_in_sync == 2
     losses, losses_of_two = ([record["loss"] for record in loop.run()] for loop in (one, two))

@@ -78,6 +78,7 @@ def attack_in_batches(
 
     # Of several workers of one run, each has batches of its own; another run is to wait.
     with only_writer(directory) if crew.is_chief else contextlib.nullcontext():
+        crew.wait()
         crew.work(attack_batch, batches, description)
     results, seconds = [], 0.0
     for _, _, file in batches:

@@ -30,7 +30,8 @@ def sample_noise(
         sampler: one of `SAMPLERS`. `"exact"` computes every number from random bits of its
             own; normal ones by the transform of Box and Muller. `"pool"` is some ten times as
             fast on a CPU: it strings together blocks, picked at random, of a pool that holds a
-            million numbers of exactly this distribution in a random order.
+            million numbers of this distribution. The largest one stands for the rest of the tail:
+            4.9 for normal numbers, which one in a million exceeds.
         seed: integer tensor `[2]`; the same seed gives the same noise.
         dtype: floating-point dtype of the result.
     """
@@ -64,10 +65,14 @@ def _pool(distribution: str, dtype: tf.DType) -> tf.Tensor:
     # A value, and not a part of the graph: all layers share it, and an export has it once.
     with tf.init_scope():
         # The quantiles at equal steps of probability: no sample of this size is closer to the
-        # distribution. Shuffled, neighbours are as good as independent.
+        # distribution. Neighbouring ones are spread over the columns, so that each column is such
+        # a sample too: a pixel meets the numbers of few columns, and those must have no mean of
+        # their own. Shuffled within rows and columns, neighbours are as good as independent.
         probability = (np.arange(POOL_SIZE) + 0.5) / POOL_SIZE
-        values = np.random.default_rng(0).permutation(quantile(distribution, probability))
-        return tf.cast(tf.constant(values.reshape(-1, BLOCK)), dtype)
+        strata = quantile(distribution, probability).reshape(-1, BLOCK)
+        rng = np.random.default_rng(0)
+        values = rng.permuted(rng.permuted(strata, axis=1), axis=0)
+        return tf.cast(tf.constant(values), dtype)
 
 
 def quantile(distribution: str, probability: np.ndarray) -> np.ndarray:

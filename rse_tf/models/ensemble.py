@@ -29,7 +29,8 @@ class SelfEnsemble(keras.Model):
         num_draws: number of passes. Default 50, section 4 of the paper; it is stable beyond
             10 (Figure 5).
         max_rows: how many images go through the model at a time, all draws counted. It
-            bounds the memory, whatever the batch and the number of draws.
+            bounds the memory of a prediction, whatever the batch and the number of draws. A
+            gradient through it needs memory for all of them.
         stop_error: an image takes no further draws once its class is settled: largest
             probability that this is not the class of all `num_draws`. The mean is then over
             fewer draws. Default `None`: all images take all draws, as in the paper. At 0.05 a

@@ -23,15 +23,16 @@ def looks(num_draws: int, error: float) -> list[Look]:
 
     The draws of a self-ensemble are exchangeable: the first n of N are a sample without
     replacement of all N. A class that leads by p over all others together, with a mean
-    probability of 1/2 + p/2, is not the class of all N draws only if its mean over them is m <= 1/2.
-    By the inequality of Hoeffding and Serfling that has at most the probability
+    probability of 1/2 + p/2, is not the class of all N draws only if its mean over them is
+    m <= 1/2. By the inequality of Hoeffding and Serfling that has at most the probability
 
         f(m) = exp(-2 n (1/2 + p/2 - m)^2 / (1 - (n - 1) / N)).
 
     It could be any class but the one of all N, and the means m of these add up to 1 at most.
     Where f is convex, as it is for p^2 > (1 - (n - 1) / N) / n, their f(m) add up to 2 f(1/2) at
-    most and f(0) for each of the others, which for 1,000 classes is less than another 1 %. The
-    lead p is such that 2.02 f(1/2), summed over the looks, is `error`.
+    most and f(0) for each of the others, which for 1,000 classes and errors up to a third is less
+    than another 1 %. The lead p is such that 2.02 f(1/2), summed over the looks, is `error`. So
+    only a class with more than half of the mean probability is ever settled early.
 
     Args:
         num_draws: N, the draws of the full ensemble.

@@ -125,6 +125,8 @@ class Setting:
             if name == "num_draws" and value == 1:
                 return None  # a single draw is no ensemble of any size
             found.append(f"{name}={_short(value)} instead of {_short(wanted)}")
+        if "stop_error" in row.parameters:
+            found.append(f"stop_error={_short(row.parameters['stop_error'])}")
         return found
 
 

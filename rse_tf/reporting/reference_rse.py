@@ -83,6 +83,8 @@ def _has_their_noise(row: RowLike) -> bool:
         return True
     noise = (row.noise.get("init_noise"), row.noise.get("inner_noise"))
     gaussian = row.noise.get("distribution") == "gaussian"
+    if "stop_error" in row.parameters:  # they took all draws
+        return False
     return noise == NOISE.get((row.dataset, row.model)) and gaussian and row.num_draws == DRAWS
 
 

@@ -73,17 +73,16 @@ class Trainer:
         """
         directory = self.directory(spec, objective, start)
         finished = directory / "model.keras"
-        if not finished.exists() and not self.may_train:
-            raise NotTrainedError(
-                f"no trained network in {directory}; run `python -m rse_tf.train` with the "
-                "same flags first"
-            )
-        if not finished.exists():
-            crew = Crew(make_strategy(self.strategy))
+        crew = Crew(make_strategy(self.strategy))
+        # Another run may write it at this moment; what the chief sees counts for all workers.
+        if not crew.chief_says(finished.exists()):
+            if not self.may_train:
+                raise NotTrainedError(
+                    f"no trained network in {directory}; run `python -m rse_tf.train` with the "
+                    "same flags first"
+                )
             with only_writer(directory) if crew.is_chief else contextlib.nullcontext():
-                # Another process may have trained it meanwhile; what the chief sees counts.
-                missing = crew.is_chief and not finished.exists()
-                if crew.total(np.array([missing], np.int32)).any():
+                if not crew.chief_says(finished.exists()):
                     self._train(spec, objective, start, directory, crew)
                 crew.wait()
         return keras.models.load_model(finished)
