@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize(
 def sample(distribution: str, sampler: str, seed: int = 0) -> np.ndarray:
     """N numbers in one call, as a layer of 64 images draws them."""
     shape = tf.constant([64, N // 64])
-    noise = sample_noise(shape, distribution, sampler, tf.constant([3, seed]), tf.float32)
+    noise = sample_noise(shape, distribution, sampler, 1.0, tf.constant([3, seed]), tf.float32)
     return noise.numpy().ravel().astype(np.float64)
 
 
@@ -31,7 +31,9 @@ def many_calls(sampler: str, calls: int, size: int) -> np.ndarray:
     """`[calls, size]`: normal numbers of small calls, each with the next seed."""
 
     def draw(i: tf.Tensor) -> tf.Tensor:
-        return sample_noise(tf.constant([size]), "gaussian", sampler, tf.stack([7, i]), tf.float32)
+        return sample_noise(
+            tf.constant([size]), "gaussian", sampler, 1.0, tf.stack([7, i]), tf.float32
+        )
 
     @tf.function
     def draw_all() -> tf.Tensor:
@@ -138,8 +140,8 @@ def test_other_dtypes_hold_the_same_noise_rounded(
     distribution: str, sampler: str, dtype: tf.DType
 ) -> None:
     seed, shape = tf.constant([1, 2]), tf.constant([3, 1000])
-    rounded = sample_noise(shape, distribution, sampler, seed, dtype)
-    full = sample_noise(shape, distribution, sampler, seed, tf.float32).numpy()
+    rounded = sample_noise(shape, distribution, sampler, 0.3, seed, dtype)
+    full = sample_noise(shape, distribution, sampler, 0.3, seed, tf.float32).numpy()
     assert rounded.dtype == dtype
     spacing = max(np.finfo(dtype.as_numpy_dtype).eps if dtype != tf.bfloat16 else 2**-7, 2**-23)
     np.testing.assert_allclose(tf.cast(rounded, tf.float64), full, rtol=spacing, atol=1e-6)
@@ -151,7 +153,9 @@ def test_any_shape_is_filled_and_none_shares_the_numbers_of_another_seed(
     sampler: str, shape: tuple[int, ...]
 ) -> None:
     noise = [
-        sample_noise(tf.constant(shape), "gaussian", sampler, tf.constant([0, i]), tf.float32)
+        sample_noise(
+            tf.constant(shape), "gaussian", sampler, 1.0, tf.constant([0, i]), tf.float32
+        )
         for i in (1, 2)
     ]
     assert noise[0].shape == shape

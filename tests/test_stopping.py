@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from rse_tf.evaluation import Scorer, Stopping, measure_stopping
 from rse_tf.layers import NoiseLayer, noise_state, set_noise_state
 from rse_tf.models import SelfEnsemble
 from rse_tf.models.stopping import looks
+from rse_tf.serving import export_classifier
 
 
 def voter(stddev: float = 1.0, classes: int = 2) -> keras.Model:
@@ -99,13 +101,22 @@ def test_without_a_stop_error_all_draws_are_taken() -> None:
     assert empty.shape == (0, 2) and none.shape == (0,)
 
 
-def test_a_stopping_ensemble_survives_saving(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_stopping_ensemble_survives_saving(tmp_path: pathlib.Path) -> None:
     ensemble = SelfEnsemble(voter(), 50, stop_error=0.05)
     ensemble(images(1.0))
     ensemble.save(tmp_path / "e.keras")
     loaded = keras.models.load_model(tmp_path / "e.keras")
     assert loaded.stop_error == 0.05
     assert loaded.with_draws(images(100.0))[1].numpy() < 50
+
+
+def test_a_stopping_ensemble_serves(tmp_path: pathlib.Path) -> None:
+    export_classifier(
+        SelfEnsemble(voter(), 50, stop_error=0.05), (2,), tmp_path / "served")
+    serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
+    served = serve(images=tf.constant(images(100.0, -100.0, 0.01)))
+    np.testing.assert_allclose(served["probabilities"][:2], np.eye(2), atol=1e-6)
+    assert 0 < served["probabilities"][2, 0] < 1
 
 
 @pytest.mark.parametrize("error", [0.0, 1.0, -0.1])

@@ -102,10 +102,14 @@ class NoiseLayer(keras.layers.Layer):
             )
         if self.stddev == 0 or not self._is_active(training):
             return inputs
-        noise = sample_noise(
-            tf.shape(inputs), self.distribution, self.sampler, self._next_seed(), inputs.dtype
+        return inputs + sample_noise(
+            tf.shape(inputs),
+            self.distribution,
+            self.sampler,
+            self.stddev,
+            self._next_seed(),
+            inputs.dtype,
         )
-        return inputs + self.stddev * noise
 
     def _is_active(self, training: bool) -> bool:
         return self.active == "always" or (self.active == "training") == bool(training)

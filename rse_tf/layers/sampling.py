@@ -1,4 +1,4 @@
-"""Fast and exact sources of noise with mean 0 and standard deviation 1."""
+"""Fast and exact sources of noise with mean 0."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ _STRIDE = 32
 
 
 def sample_noise(
-    shape: tf.Tensor, distribution: str, sampler: str, seed: tf.Tensor, dtype: tf.DType
+    shape: tf.Tensor,
+    distribution: str,
+    sampler: str,
+    stddev: float,
+    seed: tf.Tensor,
+    dtype: tf.DType,
 ) -> tf.Tensor:
-    """Draws noise of mean 0 and standard deviation 1.
+    """Draws noise of mean 0.
 
     Args:
         shape: int32 tensor, the shape of the result.
@@ -32,20 +37,18 @@ def sample_noise(
             fast on a CPU: it strings together blocks, picked at random, of a pool that holds a
             million numbers of this distribution. The largest one stands for the rest of the tail:
             4.9 for normal numbers, which one in a million exceeds.
+        stddev: standard deviation of the noise.
         seed: integer tensor `[2]`; the same seed gives the same noise.
         dtype: floating-point dtype of the result.
     """
     if sampler == "pool":
-        return _from_pool(shape, distribution, seed, dtype)
+        return _from_pool(shape, _pool(distribution, stddev, dtype), seed)
     # Low precision is no place to draw in: a bfloat16 uniform has 128 values and a mean that is
     # visibly off.
-    return tf.cast(_exact(shape, distribution, seed), dtype)
+    return tf.cast(stddev * _exact(shape, distribution, seed), dtype)
 
 
-def _from_pool(
-    shape: tf.Tensor, distribution: str, seed: tf.Tensor, dtype: tf.DType
-) -> tf.Tensor:
-    blocks = _pool(distribution, dtype)
+def _from_pool(shape: tf.Tensor, blocks: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     size = tf.reduce_prod(shape)
     # One more to fill the last block, and one to make up for the part that the first one lacks.
     bits = tf.random.stateless_uniform([size // BLOCK + 3], seed, None, None, tf.int32)
@@ -59,8 +62,10 @@ def _from_pool(
     return tf.reshape(tf.reshape(stretches, [-1])[:size], shape)
 
 
-@functools.cache
-def _pool(distribution: str, dtype: tf.DType) -> tf.Tensor:
+# One for each standard deviation: a network has few, and to scale the noise anew in every layer is
+# a third of the work.
+@functools.lru_cache(maxsize=16)
+def _pool(distribution: str, stddev: float, dtype: tf.DType) -> tf.Tensor:
     """Returns the pool, `[blocks, BLOCK]`."""
     # A value, and not a part of the graph: all layers share it, and an export has it once.
     with tf.init_scope():
@@ -72,7 +77,7 @@ def _pool(distribution: str, dtype: tf.DType) -> tf.Tensor:
         strata = quantile(distribution, probability).reshape(-1, BLOCK)
         rng = np.random.default_rng(0)
         values = rng.permuted(rng.permuted(strata, axis=1), axis=0)
-        return tf.cast(tf.constant(values), dtype)
+        return tf.cast(tf.constant(stddev * values), dtype)
 
 
 def quantile(distribution: str, probability: np.ndarray) -> np.ndarray:
@@ -91,7 +96,7 @@ def quantile(distribution: str, probability: np.ndarray) -> np.ndarray:
 
 
 def _exact(shape: tf.Tensor, distribution: str, seed: tf.Tensor) -> tf.Tensor:
-    """Float32 noise."""
+    """Float32 noise of standard deviation 1."""
     if distribution == "gaussian":
         return tf.random.stateless_normal(shape, seed)
     root3 = math.sqrt(3.0)
