@@ -111,8 +111,8 @@ def test_a_stopping_ensemble_survives_saving(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_stopping_ensemble_serves(tmp_path: pathlib.Path) -> None:
-    export_classifier(
-        SelfEnsemble(voter(), 50, stop_error=0.05), (2,), tmp_path / "served")
+    ensemble = SelfEnsemble(voter(), 50, stop_error=0.05)
+    export_classifier(ensemble, (2,), tmp_path / "served")
     serve = tf.saved_model.load(tmp_path / "served").signatures["serving_default"]
     served = serve(images=tf.constant(images(100.0, -100.0, 0.01)))
     np.testing.assert_allclose(served["probabilities"][:2], np.eye(2), atol=1e-6)
