@@ -147,10 +147,10 @@ def reproduce(
     """
     if scale not in SCALES:
         raise ConfigError(f"--scale must be one of {', '.join(SCALES)}. Received: {scale!r}")
-    if "--strategy=multi_worker" in extra:
-        raise ConfigError("--strategy=multi_worker is for one run: share a table out by --shard")
     chosen = row_files(exhibit, pattern)
     runs = {file: _config(file, scale, pathlib.Path(output), extra) for file in row_files(exhibit)}
+    if any(run.strategy == "multi_worker" for run in runs.values()):
+        raise ConfigError("--strategy=multi_worker is for one run: share a table out by --shard")
     command = _command(exhibit, scale, output, pattern, extra)
     if shard is not None:
         _train_members([runs[file] for file in chosen], shard)

@@ -149,7 +149,7 @@ class Config:
     num_draws: tuple[int, ...] = _flag(
         _SCORING, (50,), "noise draws that the defense averages; several: rows for each")
     stop_error: float | None = _flag(
-        _SCORING, None, "stop drawing for an image once the others change its class this rarely")
+        _SCORING, None, "draw no more for an image once a change of its class is this unlikely")
     eval_seeds: int = _flag(_SCORING, 3, "times each accuracy is measured, with fresh noise")
     regularity: bool = _flag(
         _SCORING, False, "measure the input gradient and Hessian of the loss on clean images")

@@ -276,6 +276,7 @@ def test_list_names_every_exhibit_with_its_cost(capsys: pytest.CaptureFixture[st
         (["--table=rse/figure6", "--rows=nothing*"], "stl10_model_a/rse"),
         (["--table=rse/table2", "--nonsense=1"], "nonsense"),
         (["--table=rse/table2", "--epochs=0"], "epochs"),
+        (["--table=rse/table2", "--strategy", "multi_worker"], "--shard"),
         ([], "--list"),
     ],
 )

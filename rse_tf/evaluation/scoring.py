@@ -51,7 +51,7 @@ class Scorer:
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
         self._batch_size = batch_size
-        self._crew = crew or Crew(tf.distribute.get_strategy())
+        self._crew = crew or Crew()
         self.classifier = model
         if self.is_random:
             self.classifier = SelfEnsemble(model, num_draws, stop_error=stop_error)

@@ -35,7 +35,7 @@ class NoiseLayer(keras.layers.Layer):
             repeatable after `keras.utils.set_random_seed`.
         sampler: where the numbers come from. `"pool"` strings together random blocks of a
             million stored numbers of the distribution, `"exact"` computes each from random bits
-            of its own, which on a CPU takes ten times as long. `sampling.py` has both.
+            of its own, which on a CPU takes much longer. `sampling.py` has both.
 
     Call arguments:
         inputs: floating-point tensor of any shape, `[batch, ...]`.

@@ -33,8 +33,8 @@ def sample_noise(
         shape: int32 tensor, the shape of the result.
         distribution: one of `DISTRIBUTIONS`.
         sampler: one of `SAMPLERS`. `"exact"` computes every number from random bits of its
-            own; normal ones by the transform of Box and Muller. `"pool"` is some ten times as
-            fast on a CPU: it strings together blocks, picked at random, of a pool that holds a
+            own; normal ones by the transform of Box and Muller. `"pool"` is much faster on
+            a CPU: it strings together blocks, picked at random, of a pool that holds a
             million numbers of this distribution. The largest one stands for the rest of the tail:
             4.9 for normal numbers, which one in a million exceeds.
         stddev: standard deviation of the noise.
