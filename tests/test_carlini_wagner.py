@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rse_tf.attacks import CarliniWagnerL2
+from rse_tf.attacks import CarliniWagnerL2, carlini_wagner
 
 RNG = np.random.default_rng(1)
 WEIGHTS = RNG.normal(size=(16, 3)).astype(np.float32)
@@ -167,6 +167,47 @@ def test_early_abort_spares_steps_of_the_images_that_have_converged() -> None:
     np.testing.assert_allclose(short.distortion, full.distortion, rtol=0.05, atol=2e-3)
 
 
+def test_an_image_that_cannot_win_any_more_ends_its_descent() -> None:
+    # The box lets the gap of 5 close by a few tenths at most, whatever the constant: Adam runs
+    # into the corner while the loss goes on falling, by less and less.
+    def stubborn(x: tf.Tensor) -> tf.Tensor:
+        return 0.05 * model(x) + [5.0, 0.0, 0.0]
+
+    search = {**SEARCH, "binary_search_steps": 4, "initial_const": 10.0}
+    labels = np.zeros(10, int)
+    full = CarliniWagnerL2(stubborn, abort_early=False, **search)(IMAGES, labels)
+    short = CarliniWagnerL2(stubborn, **search)(IMAGES, labels)
+    assert not full.success.any() and (full.iterations == 4 * 300).all()
+    assert not short.success.any() and (short.iterations <= 4 * 90).all()
+
+
+@pytest.mark.parametrize("targets", [None, TARGETS])
+def test_ending_hopeless_descents_changes_no_result(
+    targets: np.ndarray | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: dict[str, Any] = {"learning_rate": 1e-3, "steps": 100}  # the planes are just in reach
+    short = CarliniWagnerL2(model, **slow)(IMAGES, LABELS, targets)
+    monkeypatch.setattr(carlini_wagner, "PATIENCE", 1e9)
+    full = CarliniWagnerL2(model, **slow)(IMAGES, LABELS, targets)
+    assert full.success.all() and short.success.all()
+    assert (short.iterations <= full.iterations).all()
+    assert short.iterations.mean() < 0.98 * full.iterations.mean()
+    np.testing.assert_allclose(short.distortion, full.distortion, rtol=1e-6)
+
+
+def test_the_iterate_after_the_last_step_counts() -> None:
+    # Adam's first step is the learning rate in every pixel's tanh space, which is far enough.
+    once: dict[str, Any] = {"steps": 1, "learning_rate": 1.0}
+    fixed = CarliniWagnerL2(two_classes, const=1.0, iterate="best", **once)(IMAGES, ZEROS)
+    search = CarliniWagnerL2(two_classes, initial_const=1.0, binary_search_steps=1, **once)
+    last = CarliniWagnerL2(two_classes, const=1.0, **once)(IMAGES, ZEROS)
+    assert last.success.all()
+    for result in (fixed, search(IMAGES, ZEROS)):
+        assert result.success.all()
+        np.testing.assert_allclose(result.adversarial, last.adversarial, atol=1e-6)
+        assert (result.queries == last.queries + 1).all()
+
+
 def test_early_abort_is_decided_for_every_image_by_itself() -> None:
     attack = CarliniWagnerL2(model, const=2.0, iterate="best", steps=300, learning_rate=1e-2,
                              abort_early=True)  # fmt: skip
@@ -185,7 +226,7 @@ def slow_carlini_wagner(
     center = (np.tanh(start) + 1) / 2
     w, mean, variance = start.copy(), 0.0, 0.0
     best, best_l2 = None, np.inf
-    for t in range(1, steps + 1):
+    for t in range(1, steps + 2):
         tanh = np.tanh(w)
         pixels = (tanh + 1) / 2
         logits = (pixels.ravel() - 0.5) @ WEIGHTS
@@ -194,6 +235,8 @@ def slow_carlini_wagner(
         l2 = np.sum((pixels - center) ** 2)
         if advantage > 0 and advantage >= confidence and l2 < best_l2:
             best, best_l2 = pixels, l2
+        if t > steps:
+            return pixels, best
         gradient = 2 * (pixels - center)
         if confidence - advantage > 0:
             gradient -= const * (WEIGHTS[:, other] - WEIGHTS[:, label]).reshape(x.shape)
@@ -203,7 +246,7 @@ def slow_carlini_wagner(
         unbiased = mean / (1 - 0.9**t)
         scale = np.sqrt(variance / (1 - 0.999**t)) + 1e-8 / np.sqrt(1 - 0.999**t)
         w = w - rate * unbiased / scale
-    return (np.tanh(w) + 1) / 2, best
+    raise AssertionError("the last iterate is judged and returned")
 
 
 @pytest.mark.parametrize("confidence", [0.0, 0.3])

@@ -14,7 +14,7 @@ from rse_tf.attacks.attack import per_image, squared_l2
 from rse_tf.attacks.carlini_wagner import (
     LOOKS,
     CarliniWagnerL2,
-    Descent,
+    Outcome,
     Scalars,
     advantage_of,
 )
@@ -58,7 +58,8 @@ class ZOO(CarliniWagnerL2):
         binary_search_steps: number of descents of the binary search. Default 9 (reference).
             Each of them looks at the same coordinates.
         initial_const: where the search starts. Default 0.01 (reference).
-        abort_early: as in `CarliniWagnerL2`; judged at the last level of `resize` only.
+        abort_early: whether an image whose loss no longer falls ends its descent, judged ten
+            times per descent at the last level of `resize`. Default: only in the binary search.
         coordinates: how many coordinates of an image an iteration looks at. Default 128
             (reference); no more than there are at the smallest level.
         solver: `"adam"` or `"newton"`, coordinate by coordinate.
@@ -156,7 +157,7 @@ class ZOO(CarliniWagnerL2):
             start = self._to_tanh_space(images)
             const = tf.fill(tf.shape(classes), scalars["const"])
             end = self._descend(images, start, classes, const, targeted, scalars)
-            best = images + end.modifier if self.iterate == "last" else end.best
+            best = end.last if self.iterate == "last" else end.best
             steps = end.steps
         sides = 3 if self._asks_for_the_middle() else 2
         return best, steps, steps * (sides * self._number(images) + 1)
@@ -169,7 +170,7 @@ class ZOO(CarliniWagnerL2):
         const: tf.Tensor,
         targeted: bool,
         scalars: Scalars,
-    ) -> Descent:
+    ) -> Outcome:
         """Runs the solver from the images, level by level."""
         keys = image_keys(images, scalars["seed"], self.bounds)
         task = Task(images, images, classes, const, keys)
@@ -199,9 +200,8 @@ class ZOO(CarliniWagnerL2):
                 look=tf.maximum(steps // LOOKS, 1) if abort and last else steps,
             )
             done = end
-        moved = self._level(task, shapes[-1]).images(state.modifier) - images
-        unused = tf.zeros_like(moved)
-        return Descent(moved, unused, unused, *state[2:])
+        last = self._level(task, shapes[-1]).images(state.modifier)
+        return Outcome(last, state.best, state.best_l2, state.steps)
 
     def _move(
         self,
