@@ -3,8 +3,7 @@
 python -m rse_tf.reproduce --table=rse/table2 [--scale=smoke|cpu|paper] [--rows='mnist_*'] ...
 
 --list names all tables and figures. Further flags go on top of every row, such as
---data_dir=DIR or --num_images=100. What is finished is not run again, and a run that was killed
-goes on.
+--num_images=100. What is finished is not run again, and a run that was killed goes on.
 """
 
 import sys
@@ -22,6 +21,7 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("scale", "paper", "smoke, cpu or paper", flag_values=own)
     flags.DEFINE_string("rows", "*", "which rows, such as 'mnist_*'", flag_values=own)
     flags.DEFINE_string("output", reproduction.OUTPUT, "folder of all runs", flag_values=own)
+    flags.DEFINE_string("data_dir", None, "TensorFlow Datasets directory", flag_values=own)
     flags.DEFINE_string("shard", None, "part of the work, such as 2/8; others do the rest",
                         flag_values=own)  # fmt: skip
     flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> None:
         raise ConfigError("--table=NAME is needed; --list names them all")
     table, scale, output, rows = (own[n].value for n in ("table", "scale", "output", "rows"))
     shard = own["shard"].value and reproduction.Shard.parse(own["shard"].value)
-    for path in reproduction.reproduce(table, scale, output, rows, extra, shard):
+    data_dir = own["data_dir"].value
+    for path in reproduction.reproduce(table, scale, output, rows, extra, data_dir, shard):
         print(path)
 
 

@@ -26,7 +26,6 @@ OUTPUT = "runs"
 # These show the rows of another one in another way.
 _SAME_ROWS = {"ensembles/figure2": "ensembles/table2", "rse/figure7": "rse/table3"}
 _COST = "# Cost: "
-_DATA_DIR = "--data_dir="
 
 T = TypeVar("T")
 
@@ -120,7 +119,8 @@ def reproduce(
     scale: str,
     output: str,
     pattern: str,
-    extra: Sequence[str],
+    extra: Sequence[str] = (),
+    data_dir: str | None = None,
     shard: Shard | None = None,
 ) -> list[pathlib.Path]:
     """Runs what is missing of an exhibit, and writes it anew after every row.
@@ -133,7 +133,8 @@ def reproduce(
         scale: `"smoke"`, `"cpu"` or `"paper"`.
         output: folder of all runs.
         pattern: which rows are run. The table has all that are finished.
-        extra: flags that go on top of every row, such as `--data_dir=DIR`.
+        extra: flags that go on top of every row, such as `--num_images=100`.
+        data_dir: where the data sets of TensorFlow Datasets are.
         shard: which part of the work this process does; others do the rest, at the same time
             and with the same `output`. It writes no table: that is for a call without it,
             once all are through.
@@ -148,7 +149,10 @@ def reproduce(
     if scale not in SCALES:
         raise ConfigError(f"--scale must be one of {', '.join(SCALES)}. Received: {scale!r}")
     chosen = row_files(exhibit, pattern)
-    runs = {file: _config(file, scale, pathlib.Path(output), extra) for file in row_files(exhibit)}
+    runs = {
+        file: _config(file, scale, pathlib.Path(output), extra, data_dir)
+        for file in row_files(exhibit)
+    }
     if any(run.strategy == "multi_worker" for run in runs.values()):
         raise ConfigError("--strategy=multi_worker is for one run: share a table out by --shard")
     command = _command(exhibit, scale, output, pattern, extra)
@@ -237,8 +241,7 @@ def _command(
     own = [f"--table={exhibit}", f"--scale={scale}"]
     own += [] if pattern == "*" else [f"--rows={pattern}"]
     own += [] if output == OUTPUT else [f"--output={output}"]
-    further = [flag for flag in extra if not flag.startswith(_DATA_DIR)]
-    return shlex.join(["python", "-m", "rse_tf.reproduce", *own, *further])
+    return shlex.join(["python", "-m", "rse_tf.reproduce", *own, *extra])
 
 
 def _head(command: str, finished: int, total: int) -> str:
@@ -249,7 +252,11 @@ def _head(command: str, finished: int, total: int) -> str:
 
 
 def _config(
-    file: pathlib.Path, scale: str, output: pathlib.Path, extra: Sequence[str]
+    file: pathlib.Path,
+    scale: str,
+    output: pathlib.Path,
+    extra: Sequence[str],
+    data_dir: str | None,
 ) -> Config:
     folder = file.relative_to(FLAGS).with_suffix("")
     flags = [
@@ -259,12 +266,12 @@ def _config(
         f"--workdir={output / scale / folder}",
         f"--models_dir={output / 'models'}",
         f"--attacks_dir={output / 'attacks'}",
-        *(flag for flag in extra if not flag.startswith(_DATA_DIR)),
+        *extra,
     ]
     run = config.parse(flags, "")
     if run.dataset in DATASETS:  # some rows need no folder of data sets
         return run
-    return config.parse([*flags, *(flag for flag in extra if flag.startswith(_DATA_DIR))], "")
+    return dataclasses.replace(run, data_dir=data_dir or run.data_dir)
 
 
 def _time_left(durations: Sequence[float], total: int) -> str:

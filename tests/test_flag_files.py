@@ -105,7 +105,7 @@ def test_a_row_tells_its_paper_and_its_own_command(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_tells_what_it_costs_and_which_scales_are_its_own(name: str) -> None:
     cost = head(name)[head(name).index("# Cost, estimated: ") :].replace("\n# ", " ")
-    assert re.search(r"two CPU cores .+ with .+; one GPU .+ as published, at .+ .not measured", cost)
+    assert re.search(r"two CPU cores .+ with .+; one GPU .+ as published, at .+not measured", cost)
     named = re.findall(r"--flagfile=(\S+\.flags)[;.]", cost)
     expected = [scale_file(pathlib.Path(name), scale).as_posix() for scale in ("cpu", "smoke")]
     assert named == expected

@@ -177,8 +177,9 @@ def test_every_row_is_run_in_a_folder_of_its_own(
     exhibit: str, ran: list[Config], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reproduction, "write_exhibit", lambda *args, **kwargs: [])
-    further = ["--batch_size=64", f"--data_dir={tmp_path}"]  # of no use to the embedded digits
-    reproduction.reproduce(exhibit, "smoke", str(tmp_path), "*", further)
+    # A folder is of no use to the embedded digits.
+    command = f"reproduce --table={exhibit} --scale=smoke --output={tmp_path} --batch_size=64"
+    reproduce.main([*command.split(), "--data_dir", str(tmp_path)])
     assert len(ran) == len(reproduction.row_files(exhibit)) == len({run.workdir for run in ran})
     for run, file in zip(ran, reproduction.row_files(exhibit), strict=True):
         folder = file.relative_to("flags").with_suffix("")
@@ -227,7 +228,11 @@ def test_the_table_has_all_finished_rows_after_every_row(
     assert "2 of 3 runs are finished" in file.read_text()
     monkeypatch.setattr(experiment, "run", run)
     assert "runs are finished" not in figure_5(tmp_path) and len(ran) == 3
-    text = figure_5(tmp_path, "*", "--data_dir=/home/me", "--epochs=3", scale="paper")
+    paths = reproduction.reproduce(
+        "rse/figure5", "paper", str(tmp_path), "*", ["--epochs=3"], data_dir="/home/me"
+    )
+    assert ran[-1].data_dir == "/home/me"
+    text = paths[0].read_text()
     assert "--epochs=3" in text and "/home/me" not in text  # which is nobody else's business
 
 

@@ -50,7 +50,7 @@ def test_shards_share_out_members_and_rows_and_write_no_table(
     found = []
     for index in (1, 2, 3):
         written = reproduction.reproduce(
-            "ensembles/table2", "smoke", str(tmp_path), "mnist_*", (), Shard(index, 3)
+            "ensembles/table2", "smoke", str(tmp_path), "mnist_*", shard=Shard(index, 3)
         )
         assert written == []
         found.append((len(members), len(rows)))
