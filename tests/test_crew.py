@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
 import pathlib
+import shutil
 import threading
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,9 +16,10 @@ import pytest
 import tensorflow as tf
 
 from rse_tf import models
-from rse_tf.attacks import BIM, AttackResult
+from rse_tf.attacks import BIM, PGD, ZOO, AttackResult, CarliniWagnerL2
 from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer, attack_in_batches
+from rse_tf.files import only_writer
 from rse_tf.layers import noise_state
 from rse_tf.training import make_strategy
 
@@ -71,27 +76,64 @@ def test_copies_are_equal_models_on_their_own_devices() -> None:
     assert Crew().copies(model, SHAPE) == [model]
 
 
-def attack(crew: Crew, model: keras.Model, folder: pathlib.Path) -> AttackResult:
+def attack(crew: Crew, model: keras.Model, kind: str, folder: pathlib.Path) -> AttackResult:
     copies = crew.copies(model, SHAPE)
-    attacks = [BIM(copy, epsilon=0.2, step_size=0.05, steps=3, batch_size=4) for copy in copies]
+    attacks = [ATTACKS[kind](copy, batch_size=4) for copy in copies]
     return attack_in_batches(
         attacks, copies, crew=crew, images=IMAGES, labels=LABELS, targets=None, directory=folder,
         seed=5, description="test",
     )[0]  # fmt: skip
 
 
-def test_an_attack_and_a_score_on_two_devices_are_those_on_one(tmp_path: pathlib.Path) -> None:
-    model = noisy()
-    one, two = (attack(crew, model, tmp_path / str(i)) for i, crew in
+ATTACKS: dict[str, Any] = {
+    "bim": functools.partial(BIM, epsilon=0.2, step_size=0.05, steps=3),
+    "pgd": functools.partial(PGD, epsilon=0.2, step_size=0.05, steps=3, restarts=2),
+    "carlini_wagner": functools.partial(
+        CarliniWagnerL2, steps=10, learning_rate=0.05, binary_search_steps=3, initial_const=1.0
+    ),
+    "zoo": functools.partial(ZOO, const=1.0, steps=3, coordinates=5, iterate="last"),
+}
+
+
+@pytest.mark.parametrize("members, kind", [*((1, kind) for kind in ATTACKS), (2, "bim")])
+def test_an_attack_on_two_devices_is_that_on_one(
+    members: int, kind: str, tmp_path: pathlib.Path
+) -> None:
+    networks = [noisy() for _ in range(members)]
+    model = networks[0] if members == 1 else models.AveragedEnsemble(networks)
+    one, two = (attack(crew, model, kind, tmp_path / str(i)) for i, crew in
                 enumerate((Crew(), two_devices())))  # fmt: skip
+    assert (one.distortion > 0).any()
     for ours, theirs in zip(one, two):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert len(list((tmp_path / "1").glob("batch_*"))) == 6
+
+
+def test_a_score_on_two_devices_is_that_on_one() -> None:
+    model = noisy()
     scores = [
         Scorer(model, 5, 2, batch_size=4, crew=crew).right(IMAGES, LABELS, 1)
         for crew in (Crew(), two_devices())
     ]
     np.testing.assert_array_equal(*scores)
+
+
+def test_who_attacks_the_same_as_another_process_waits_for_it(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, folder = noisy(), tmp_path / "shared"
+    attack(Crew(), model, "bim", tmp_path / "done")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with only_writer(folder):
+            waiting = pool.submit(attack, Crew(), model, "bim", folder)
+            with pytest.raises(concurrent.futures.TimeoutError):
+                waiting.result(timeout=2)
+            assert list(folder.iterdir()) == [folder / "lock"]
+            shutil.copytree(tmp_path / "done", folder, dirs_exist_ok=True)
+            before = {file: file.stat().st_mtime_ns for file in folder.glob("batch_*")}
+        waiting.result(timeout=120)
+    assert f"waiting for the process that writes {folder}\n" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in folder.glob("batch_*")} == before
 
 
 def test_a_sum_over_one_process_is_its_own(tmp_path: pathlib.Path) -> None:
