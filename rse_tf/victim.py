@@ -22,8 +22,12 @@ from rse_tf.models import AveragedEnsemble, SelfEnsemble
 from rse_tf.settings import Config
 from rse_tf.training import weights_digest
 
-# Part of every attack's folder: raise it when the same settings no longer give the same images.
+# Part of every attack's folder: raise it when the same settings no longer give the same images, of
+# all attacks or of one.
 _FORMAT = 2
+_REVISIONS = {"carlini_wagner": 1}
+# What these see of an ensemble is its prediction; the losses of its members are nothing to them.
+_NO_LOSSES = ("carlini_wagner", "deepfool", "zoo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +88,25 @@ class Victim:
         elif self._draws > 1:  # no members, but draws
             gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
         for attack in self._config.attacks:
-            # ZOO differentiates nothing: all it sees of an ensemble is its prediction.
-            for gradient in ("mean_probability",) if attack == "zoo" else gradients:
+            for gradient in self._seen_by(attack, gradients):
                 for target in self._config.target_class or (None,):
                     for point in self._config.attack_points(attack):
-                        if "noise" in point and not is_random(self._model):
-                            point = {**point, "noise": "fresh"}  # nothing to have in common
-                        yield Setting(attack, point, gradient, target)
+                        yield Setting(attack, self._fitting(point), gradient, target)
+
+    def _seen_by(self, attack: str, gradients: tuple[str, ...]) -> tuple[str, ...]:
+        if attack == "zoo":  # differentiates nothing
+            return ("mean_probability",)
+        if attack in _NO_LOSSES:
+            return tuple(g for g in gradients if g != "mean_loss") or ("mean_probability",)
+        return gradients
+
+    def _fitting(self, point: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of an attack, as they are for this model."""
+        if "noise" in point and not is_random(self._model):
+            return {**point, "noise": "fresh"}  # nothing to have in common
+        if "binary_search_steps" in point and is_random(self._model):
+            return {**point, "abort_early": False}  # by single draws: a matter of luck
+        return point
 
     def attack(self, setting: Setting) -> tuple[list[AttackResult], float]:
         """Attacks all images, or looks up what was found before.
@@ -175,6 +191,7 @@ class Victim:
         facts = [
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
             self._config.seed, settings, weights_digest(victim),
+            *([_REVISIONS[setting.attack]] if setting.attack in _REVISIONS else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return pathlib.Path(str(self._config.attacks_dir)) / digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -235,6 +236,31 @@ def test_draws_of_one_network_give_gradients_but_no_members(tmp_path: pathlib.Pa
     # A network without noise has no draws to average.
     _, row = rows_of(noisy(), run, NOISY_DATA)
     assert row.parameters["attack_draws"] == 1 and "gradient" not in row.parameters
+
+
+def test_attacks_without_a_loss_of_members_are_not_run_under_its_name(
+    tmp_path: pathlib.Path,
+) -> None:
+    model = AveragedEnsemble([linear(kernel) for kernel in KERNELS])
+    run = settings(tmp_path, attack=("carlini_wagner", "deepfool"), const=(1.0,), attack_steps=2,
+                   gradient=("member", "mean_loss", "mean_probability"))  # fmt: skip
+    rows = [row for row in rows_of(model, run) if row.attack != "none"]
+    found = {(row.attack, row.parameters["gradient"]) for row in rows}
+    assert found == {(attack, gradient) for attack in run.attack
+                     for gradient in ("member", "mean_probability")}  # fmt: skip
+    _, _, row = rows_of(model, dataclasses.replace(
+        run, gradient=("mean_loss",), attack=("deepfool",), const=None))  # fmt: skip
+    assert row.parameters["gradient"] == "mean_probability"
+
+
+def test_a_search_against_noise_never_ends_early(tmp_path: pathlib.Path) -> None:
+    run = settings(tmp_path, attack=("carlini_wagner",), binary_search=True, num_images=4,
+                   binary_search_steps=2, attack_steps=20)  # fmt: skip
+    for model, early in ((noisy(), True), (noisy(init_noise=0.3), False)):
+        row = rows_of(model, run, NOISY_DATA)[-1]
+        assert row.parameters.get("abort_early", True) is early
+        # The clean image, the descents with their last iterates, and the one that is returned.
+        assert early or row.mean_queries == 2 * (20 + 1) + 1
 
 
 def test_a_row_tells_the_networks_own_noise(tmp_path: pathlib.Path) -> None:

@@ -270,6 +270,21 @@ def test_a_nan_that_comes_later_is_no_result() -> None:
         attack(IMAGES, LABELS3)
 
 
+@pytest.mark.parametrize("name", ["carlini_wagner", "zoo"])
+@pytest.mark.parametrize("settings", [{"iterate": "best"}, {"const": None}])
+def test_a_nan_on_the_way_is_no_failure(name: str, settings: dict[str, Any]) -> None:
+    def off_the_image(x: tf.Tensor) -> tf.Tensor:
+        moved = tf.reduce_any(tf.abs(x - IMAGES[0]) > 1e-3, axis=[1, 2, 3], keepdims=True)[:, 0, 0]
+        return tf.where(moved, np.nan, MODEL3(x))
+
+    fast = {"learning_rate": 0.05, "steps": 20}
+    attack = dataclasses.replace(
+        EXAMPLES[name], model=off_the_image, _graphs={}, **fast, **settings
+    )
+    with pytest.raises(ValueError, match="finite logits"):
+        attack(IMAGES[:1], LABELS3[:1])
+
+
 def test_a_model_without_a_gradient_is_refused() -> None:
     with pytest.raises(ValueError, match="differentiable"):
         FGSM(lambda x: tf.stop_gradient(MODEL3(x)), epsilon=0.1)(IMAGES, LABELS3)

@@ -187,12 +187,15 @@ def test_ending_hopeless_descents_changes_no_result(
 ) -> None:
     slow: dict[str, Any] = {"learning_rate": 1e-3, "steps": 100}  # the planes are just in reach
     short = CarliniWagnerL2(model, **slow)(IMAGES, LABELS, targets)
-    monkeypatch.setattr(carlini_wagner, "PATIENCE", 1e9)
-    full = CarliniWagnerL2(model, **slow)(IMAGES, LABELS, targets)
+    full = CarliniWagnerL2(model, abort_early=False, **slow)(IMAGES, LABELS, targets)
     assert full.success.all() and short.success.all()
-    assert (short.iterations <= full.iterations).all()
-    assert short.iterations.mean() < 0.98 * full.iterations.mean()
-    np.testing.assert_allclose(short.distortion, full.distortion, rtol=1e-6)
+    np.testing.assert_allclose(short.distortion, full.distortion, rtol=5e-3)
+    # What of this is due to the other reason for an end, a loss that no longer falls:
+    monkeypatch.setattr(carlini_wagner, "PATIENCE", 1e9)
+    patient = CarliniWagnerL2(model, **slow)(IMAGES, LABELS, targets)
+    np.testing.assert_allclose(short.distortion, patient.distortion, rtol=1e-6)
+    assert (short.iterations <= patient.iterations).all()
+    assert short.iterations.mean() < 0.98 * patient.iterations.mean()
 
 
 def test_the_iterate_after_the_last_step_counts() -> None:

@@ -99,9 +99,11 @@ def test_its_noise_is_on_the_training_images_and_nowhere_else(
 def test_the_noise_on_the_images_is_an_option(tmp_path: pathlib.Path) -> None:
     trainer = Recorder(TINY, SETTINGS, tmp_path)
     settings = DefenseSettings(image_noise=0.2)
-    defenses.train("robust_opt_brelu", TINY_SPEC, trainer, settings)
+    exact = dataclasses.replace(TINY_SPEC, sampler="exact")
+    defenses.train("robust_opt_brelu", exact, trainer, settings)
     ((spec, objective, start, _),) = trainer.fits
     assert (spec.init_noise, spec.inner_noise, spec.active) == (0.2, 0.0, "training")
+    assert spec.sampler == "exact"
     assert (spec.activation, objective, start) == ("brelu", CrossEntropy(), None)
 
 

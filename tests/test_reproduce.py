@@ -228,12 +228,14 @@ def test_the_table_has_all_finished_rows_after_every_row(
     assert "2 of 3 runs are finished" in file.read_text()
     monkeypatch.setattr(experiment, "run", run)
     assert "runs are finished" not in figure_5(tmp_path) and len(ran) == 3
-    paths = reproduction.reproduce(
-        "rse/figure5", "paper", str(tmp_path), "*", ["--epochs=3"], data_dir="/home/me"
-    )
-    assert ran[-1].data_dir == "/home/me"
-    text = paths[0].read_text()
-    assert "--epochs=3" in text and "/home/me" not in text  # which is nobody else's business
+    ran.clear()
+    for folder in ("/home/me", "/home/./me"):  # which is nobody else's business
+        paths = reproduction.reproduce(
+            "rse/figure5", "paper", str(tmp_path), "*", ["--epochs=3"], data_dir=folder
+        )
+        text = paths[0].read_text()
+        assert "--epochs=3" in text and "/home" not in text and "1 of 3" not in text
+    assert [config.data_dir for config in ran] == ["/home/me"] * 3
 
 
 def test_a_row_that_cannot_be_trained_does_not_stop_the_others(

@@ -130,9 +130,10 @@ class CarliniWagnerL2(Attack):
 
         def round_(i, const, lower, upper, best, best_l2, steps):  # type: ignore[no-untyped-def]
             end = self._descend(images, start, classes, const, targeted, scalars)
-            found = end.best_l2 < best_l2
+            # NaN is kept, for the caller to see it.
+            found = (end.best_l2 < best_l2) | tf.math.is_nan(end.best_l2)
             best = tf.where(per_image(found, images), end.best, best)
-            best_l2 = tf.minimum(best_l2, end.best_l2)
+            best_l2 = tf.where(found, end.best_l2, best_l2)
             success = tf.math.is_finite(end.best_l2)
             upper = tf.where(success, tf.minimum(upper, const), upper)
             lower = tf.where(success, lower, tf.maximum(lower, const))
@@ -198,7 +199,10 @@ class CarliniWagnerL2(Attack):
             # The steps have judged every iterate but the last, often the closest one.
             advantage = advantage_of(self._logits(last), classes, targeted)
             l2 = squared_l2(last - self._to_pixels(start))
-            end = self._keep_closer(end, last, l2, advantage, scalars)
+            best, best_l2 = closer(
+                end.best, end.best_l2, last, l2, advantage, scalars["confidence"]
+            )
+            end = end._replace(best=best, best_l2=best_l2)
         return Outcome(last, end.best, end.best_l2, end.steps)
 
     def _step(
@@ -213,33 +217,29 @@ class CarliniWagnerL2(Attack):
         scalars: Scalars,
     ) -> Descent:
         """One step of Adam."""
+        confidence = scalars["confidence"]
         with tf.GradientTape() as tape:
             tape.watch(d.modifier)
             x = self._to_pixels(start + d.modifier)
             l2 = squared_l2(x - center)
             advantage = advantage_of(self._logits(x), classes, targeted)
-            loss = l2 + const * tf.nn.relu(scalars["confidence"] - advantage)
+            loss = l2 + const * tf.nn.relu(confidence - advantage)
         gradient = self._checked_gradient(tape.gradient(loss, d.modifier))
 
         mean = _BETA_1 * d.mean + (1 - _BETA_1) * gradient
         variance = _BETA_2 * d.variance + (1 - _BETA_2) * tf.square(gradient)
         t = tf.cast(i + 1, tf.float32)
         rate = scalars["learning_rate"] * tf.sqrt(1 - _BETA_2**t) / (1 - _BETA_1**t)
-        return self._keep_closer(d, x, l2, advantage, scalars)._replace(
+        best, best_l2 = closer(d.best, d.best_l2, x, l2, advantage, confidence)
+        return d._replace(
             modifier=d.modifier - rate * mean / (tf.sqrt(variance) + _ADAM_EPSILON),
             mean=mean,
             variance=variance,
+            best=best,
+            best_l2=best_l2,
             loss=loss,
+            lead=advantage - confidence,
         )
-
-    def _keep_closer(
-        self, d: Descent, x: tf.Tensor, l2: tf.Tensor, advantage: tf.Tensor, scalars: Scalars
-    ) -> Descent:
-        """Takes the images of `x` that win and are closer than what was met before."""
-        lead = advantage - scalars["confidence"]
-        closer = (advantage > 0) & (lead >= 0) & (l2 < d.best_l2)
-        best = tf.where(per_image(closer, x), x, d.best)
-        return d._replace(best=best, best_l2=tf.where(closer, l2, d.best_l2), lead=lead)
 
     def _success(
         self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
@@ -262,3 +262,30 @@ def advantage_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Te
     other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)
     own = tf.gather(logits, classes, batch_dims=1)
     return own - other if targeted else other - own
+
+
+def closer(
+    best: tf.Tensor,
+    best_l2: tf.Tensor,
+    images: tf.Tensor,
+    l2: tf.Tensor,
+    advantage: tf.Tensor,
+    confidence: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The closest adversarial images so far, and their squared distance `[batch]`.
+
+    From a NaN among the logits on both are NaN, for the caller to see it.
+
+    Args:
+        best: those before, `[batch, height, width, channels]`.
+        best_l2: their squared distance `[batch]`.
+        images: the images to judge.
+        l2: their squared distance `[batch]`.
+        advantage: by how much they win, in logits `[batch]`.
+        confidence: by how much they must.
+    """
+    found = (advantage > 0) & (advantage >= confidence) & (l2 < best_l2)
+    best, best_l2 = tf.where(per_image(found, images), images, best), tf.where(found, l2, best_l2)
+    finite = tf.math.is_finite(advantage) & tf.math.is_finite(l2)
+    nan = tf.constant(float("nan"))
+    return tf.where(per_image(finite, images), best, nan), tf.where(finite, best_l2, nan)

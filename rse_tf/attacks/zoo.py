@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.attack import per_image, squared_l2
+from rse_tf.attacks.attack import squared_l2
 from rse_tf.attacks.carlini_wagner import (
     LOOKS,
     CarliniWagnerL2,
     Outcome,
     Scalars,
     advantage_of,
+    closer,
 )
 from rse_tf.attacks.randomness import image_keys
 from rse_tf.attacks.zoo_coordinates import (
@@ -219,10 +220,9 @@ class ZOO(CarliniWagnerL2):
         advantage = advantage_of(self._logits(x), task.classes, targeted)
         hinge = tf.nn.relu(scalars["confidence"] - advantage)
         loss = l2 + task.const * hinge
-        closer = (advantage > 0) & (advantage >= scalars["confidence"]) & (l2 < state.best_l2)
-        best = tf.where(per_image(closer, x), x, state.best)
-        # NaN is kept, for the caller to see it.
-        best = tf.where(per_image(tf.math.is_finite(loss), x), best, float("nan"))
+        best, best_l2 = closer(
+            state.best, state.best_l2, x, l2, advantage, scalars["confidence"]
+        )
 
         def hinges(sides: list[tf.Tensor], rows: tf.Tensor) -> list[tf.Tensor]:
             classes = tf.gather(task.classes, rows)
@@ -253,7 +253,7 @@ class ZOO(CarliniWagnerL2):
             modifier=tf.clip_by_value(modifier, level.lower, level.upper),
             moments=moments,
             best=best,
-            best_l2=tf.where(closer, l2, state.best_l2),
+            best_l2=best_l2,
         )
         return state, loss
 

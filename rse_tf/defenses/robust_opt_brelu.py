@@ -22,5 +22,6 @@ def train(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> ker
         activation="brelu",
         init_noise=settings.image_noise,  # before the first convolution: on the images
         active="training",
+        sampler=spec.sampler,
     )
     return trainer.fit(bounded)
