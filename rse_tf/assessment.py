@@ -204,6 +204,7 @@ class Assessment:
                     seconds=seconds,
                     mean_queries=queries,
                     target_rate=float(np.mean(reached)) if reached else None,
+                    training=self._config.defense_settings().of(self._defense),
                     **dataclasses.asdict(marks),
                 ))  # fmt: skip
         return rows

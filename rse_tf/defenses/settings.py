@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,3 +35,21 @@ class DefenseSettings:
     image_noise: float = 0.05
     members: int = 10
     member_noise: float = 0.1
+
+    def of(self, defense: str) -> dict[str, Any]:
+        """The settings that a defense reads, by name, but for the number of members.
+
+        Args:
+            defense: its name, such as `"ensemble_bagging+distillation"`.
+        """
+        names = [name for part in defense.split("+") for name in _READS.get(part, ())]
+        return {name: getattr(self, name) for name in names}
+
+
+_READS = {
+    "adversarial_retraining": ("retraining_epsilon", "retraining_epochs"),
+    "adversarial_training": ("training_epsilon", "rho"),
+    "distillation": ("temperature",),
+    "ensemble_gauss_noise": ("member_noise",),
+    "robust_opt_brelu": ("image_noise",),
+}

@@ -11,6 +11,7 @@ from typing import Any
 import tabulate
 
 from rse_tf.reporting.reference import Published, published, published_by_source
+from rse_tf.reporting.reference_training import training_differences
 from rse_tf.reporting.rows import Row
 
 MISSING = "–"
@@ -96,6 +97,7 @@ class Setting:
     defense = property(lambda self: str(self.wants.get("defense", "")))
     attack = property(lambda self: str(self.wants.get("attack", "")))
     num_draws = property(lambda self: int(self.wants.get("num_draws", 1)))
+    training = property(lambda self: {})  # that of the paper, whatever it is
 
     @property
     def noise(self) -> dict[str, Any]:
@@ -127,7 +129,7 @@ class Setting:
             found.append(f"{name}={_short(value)} instead of {_short(wanted)}")
         if "stop_error" in row.parameters:
             found.append(f"stop_error={_short(row.parameters['stop_error'])}")
-        return found
+        return found + training_differences(row)
 
 
 @dataclasses.dataclass(frozen=True)

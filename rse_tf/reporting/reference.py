@@ -6,6 +6,7 @@ from rse_tf.reporting import reference_ensembles, reference_rse
 from rse_tf.reporting.reference_ensembles import ENSEMBLES_TABLE_2, ENSEMBLES_TABLE_4
 from rse_tf.reporting.reference_number import Published, RowLike
 from rse_tf.reporting.reference_rse import SWEEP, TABLE_2, TABLE_3
+from rse_tf.reporting.reference_training import training_differences
 
 __all__ = [
     "ENSEMBLES_TABLE_2",
@@ -26,7 +27,8 @@ _SOURCES = (SWEEP, TABLE_2, TABLE_3, ENSEMBLES_TABLE_2, ENSEMBLES_TABLE_4)
 def published(row: RowLike) -> Published | None:
     """Returns the published number for the setting of `row`: the sweep's before Table 2's.
 
-    None unless the row repeats the protocol of its paper.
+    None unless the row repeats the protocol of its paper. How long a network was trained is not
+    compared.
 
     Liu et al. (2018): untargeted Carlini-Wagner with a fixed const, 300 steps at learning rate
     1e-3, the last iterate, one noise draw per step, and for RSE the noise of its Table 1 and an
@@ -45,6 +47,8 @@ def published(row: RowLike) -> Published | None:
 
 def published_by_source(row: RowLike) -> dict[str, Published]:
     """Returns all published numbers for the setting of `row`, by source (see `published`)."""
+    if training_differences(row):
+        return {}
     return {
         **reference_rse.numbers_by_source(row),
         **reference_ensembles.numbers_by_source(row),

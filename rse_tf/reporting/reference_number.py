@@ -39,6 +39,9 @@ class RowLike(Protocol):
     def noise(self) -> Mapping[str, Any]: ...
 
     @property
+    def training(self) -> Mapping[str, Any]: ...
+
+    @property
     def num_draws(self) -> int: ...
 
 

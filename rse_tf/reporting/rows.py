@@ -13,7 +13,7 @@ _SHARES = ("accuracy", "misclassified_clean", "success_rate", "target_rate", "di
 _OPTIONAL = ("mean_l2", "median_l2", "mean_linf", "success_rate", "target_rate", "mean_queries",
              "gradient_norm", "hessian_trace", "mean_draws", "disagreement")  # fmt: skip
 _COUNTS = ("num_images", "num_draws", "eval_seeds")
-_MAPPINGS = ("parameters", "noise")
+_MAPPINGS = ("parameters", "noise", "training")
 _STRENGTHS = ("const", "epsilon")
 
 
@@ -62,11 +62,13 @@ class Row:
         mean_draws: of a clean row, the mean draws that an image takes where drawing stops early;
             None where it does not.
         disagreement: likewise the share of the images whose class all draws would change.
+        training: what its defense was set to, for example `{"temperature": 40.0}`.
 
     Raises:
         ValueError: if a number that must be there is missing or not finite, a share is
             outside [0, 1], or a count is not a positive integer.
-        TypeError: if `parameters` or `noise` holds something that JSON has no form for.
+        TypeError: if `parameters`, `noise` or `training` holds something that JSON has no form
+            for.
     """
 
     dataset: str
@@ -94,6 +96,7 @@ class Row:
     hessian_trace: float | None = None
     mean_draws: float | None = None
     disagreement: float | None = None
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -130,7 +133,8 @@ class Row:
         """
         fields = dataclasses.fields(cls)
         names = {field.name for field in fields}
-        needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+        missing_ = dataclasses.MISSING
+        needed = {f.name for f in fields if f.default is f.default_factory is missing_}
         missing, unknown = sorted(needed - set(data)), sorted(set(data) - names)
         if missing or unknown:
             raise ValueError(

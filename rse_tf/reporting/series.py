@@ -122,6 +122,7 @@ def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
             if defense == row.defense
             and rows
             and (rows[0].num_draws, rows[0].noise) == (row.num_draws, row.noise)
+            and rows[0].training == row.training
             and rows[0].parameters.get("scored") == row.parameters.get("scored")
         ]
         for _, starts in own or [curve(row, names)]:
@@ -147,15 +148,19 @@ def _identity(row: Row, names: tuple[str, ...]) -> tuple[Any, ...]:
 
 
 def _setting_names(rows: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name in (*row.noise, *row.parameters))
+    names = dict.fromkeys(name for row in rows for name in _settings(row))
     return [*names, "num_draws"]
+
+
+def _settings(row: Row) -> dict[str, Any]:
+    return {**row.training, **row.noise, **row.parameters}
 
 
 def _setting(row: Row, name: str) -> str | None:
     """Returns a setting as text, None if the row has no such setting or it is its strength."""
     if name == "num_draws":
         return str(row.num_draws)
-    value = {**row.noise, **row.parameters}.get(name)
+    value = _settings(row).get(name)
     if value is None or (row.strength and name == row.strength[0]):
         return None
     return value if isinstance(value, str) else json.dumps(value)

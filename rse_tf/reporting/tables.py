@@ -67,10 +67,10 @@ def format_table(rows: Sequence[Row]) -> str:
 def write_csv(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """Writes all fields of the rows, and the published numbers, as CSV.
 
-    A parameter has the column `param_<name>`, a noise setting `noise_<name>`. None is an empty
-    cell, a list is JSON.
+    A parameter has the column `param_<name>`, a noise setting `noise_<name>`, a setting of the
+    defense `training_<name>`. None is an empty cell, a list is JSON.
     """
-    mappings = {"param": "parameters", "noise": "noise"}
+    mappings = {"param": "parameters", "noise": "noise", "training": "training"}
     names = [field.name for field in dataclasses.fields(Row)]
     fields = [name for name in names if name not in mappings.values()]
     headers = list(fields)
