@@ -115,12 +115,15 @@ def test_figures_4_and_5_part_by_the_number_of_draws() -> None:
 
 
 def test_figure_6_has_two_tables_for_each_network() -> None:
-    row = attacked("none", 4.0, 0.25, dataset="stl10", model="model_a", rms_l2=1.5)
-    found = tables(format_exhibit("rse/figure6", [row], ""))
-    assert len(found) == 6
+    found = tables(format_exhibit("rse/figure6", [], ""))
     lines = [next(line for line in table if line[0] == "c = 4") for table in found]
-    assert lines[2][-1] == "25.00 (3.94)" and lines[5][-1] == "1.500 (1.037)"
-    assert all(line[-1].startswith("–") for line in (lines[0], lines[1], lines[3], lines[4]))
+    assert len(lines) == 6 and all(line[-1].startswith("–") for line in lines)
+    # Of the networks, only those with rows.
+    row = attacked("none", 4.0, 0.25, dataset="stl10", model="model_a", rms_l2=1.5)
+    text = format_exhibit("rse/figure6", [row], "")
+    lines = [next(line for line in table if line[0] == "c = 4") for table in tables(text)]
+    assert [line[-1] for line in lines] == ["25.00 (3.94)", "1.500 (1.037)"]
+    assert text.count("- Not run: CIFAR-10, VGG16: accuracy (%); ") == 1
 
 
 def test_zoo_has_a_line_per_setting_and_what_is_missing() -> None:

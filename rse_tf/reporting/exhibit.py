@@ -36,22 +36,25 @@ class Exhibit:
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
         """Returns those of the rows that stand in a table, each once, in its order."""
-        found = [cell.row for cell in self._cells(rows) if cell.row is not None]
+        cells = [cell for grid in self.grids(rows) for cell in _cells(grid, rows)]
+        found = [cell.row for cell in cells if cell.row is not None]
         return list({id(row): row for row in found}.values())
 
     def format(self, rows: Sequence[Row], head: str, galleries: Sequence[Gallery]) -> str:
-        """Returns the tables and notes as Markdown."""
+        """Returns the tables and notes as Markdown; without tables that have no row, if any has."""
+        grids = self.grids(rows)
+        begun = [grid for grid in grids if any(cell.row for cell in _cells(grid, rows))]
         parts = [f"# {self.title}", head.strip()]
-        for grid in self.grids(rows):
+        for grid in begun or grids:
             parts += [f"## {grid.title}", format_grid(grid, rows)]
         parts.append(self.text(galleries).strip())
-        notes = [*_strangers(rows, self.rows(rows)), *self._measured(self._cells(rows))]
+        cells = [cell for grid in begun or grids for cell in _cells(grid, rows)]
+        notes = [*_strangers(rows, self.rows(rows)), *self._measured(cells)]
+        missing = [grid.title for grid in grids if begun and grid not in begun]
+        notes += [f"Not run: {'; '.join(missing)}."] if missing else []
         notes += self.notes
         parts.append("\n".join(f"- {note}" for note in notes))
         return "\n\n".join(filter(None, parts)) + "\n"
-
-    def _cells(self, rows: Sequence[Row]) -> list[Cell]:
-        return [cell for grid in self.grids(rows) for line in grid.cells(rows) for cell in line]
 
     def _measured(self, cells: list[Cell]) -> list[str]:
         """What the marks in the cells mean, as far as there are any."""
@@ -82,6 +85,10 @@ class Exhibit:
         if any(cell.spread == cell.spread for cell in measured):
             notes.append("± is the standard deviation over the evaluation seeds.")
         return notes
+
+
+def _cells(grid: Grid, rows: Sequence[Row]) -> list[Cell]:
+    return [cell for line in grid.cells(rows) for cell in line]
 
 
 def _strangers(rows: Sequence[Row], used: Sequence[Row]) -> list[str]:
