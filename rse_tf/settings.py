@@ -271,9 +271,9 @@ class Config:
                 raise self._error("epsilon", f"greater than 0 for --attack={attack}")
         if "cleverhans_pgd" in self.attacks and (self.step_size or 0) > min(self.epsilon or (1,)):
             raise self._error("step_size", "at most --epsilon for --attack=cleverhans_pgd")
-        for epsilon in self.epsilon or ():
-            if "rand_fgsm" in self.attacks and (self.random_step or 0) > epsilon:
-                raise self._error("random_step", "at most --epsilon")
+        for point in self.attack_points("rand_fgsm") if "rand_fgsm" in self.attacks else ():
+            if (self.random_step or 0) > point["epsilon"]:
+                raise self._error("random_step", f"at most --epsilon, {point['epsilon']:g}")
         if self.norm == "l2" and self.epsilon is None:
             raise ConfigError("--norm=l2 needs --epsilon: the defaults are L-infinity distances")
         span = self.retraining_epsilon

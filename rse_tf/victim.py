@@ -16,6 +16,7 @@ from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.attacks.attack import Attack
 from rse_tf.crew import Crew
+from rse_tf.defaults import GRADIENTS
 from rse_tf.evaluation import attack_in_batches
 from rse_tf.layers import CommonNoise, is_random
 from rse_tf.models import AveragedEnsemble, SelfEnsemble
@@ -25,9 +26,13 @@ from rse_tf.training import weights_digest
 # Part of every attack's folder: raise it when the same settings no longer give the same images, of
 # all attacks or of one.
 _FORMAT = 2
-_REVISIONS = {"carlini_wagner": 1}
-# What these see of an ensemble is its prediction; the losses of its members are nothing to them.
-_NO_LOSSES = ("carlini_wagner", "deepfool", "zoo")
+_REVISIONS = {"bim": 1, "carlini_wagner": 1, "fgsm": 1, "mim": 1, "pgd": 1, "rand_fgsm": 1}
+# These know no loss of the members of an ensemble; ZOO differentiates nothing at all.
+_GRADIENTS = {
+    "carlini_wagner": ("member", "mean_probability"),
+    "deepfool": ("member", "mean_probability"),
+    "zoo": ("mean_probability",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,17 +93,12 @@ class Victim:
         elif self._draws > 1:  # no members, but draws
             gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
         for attack in self._config.attacks:
-            for gradient in self._seen_by(attack, gradients):
+            known = _GRADIENTS.get(attack, GRADIENTS)
+            own = tuple(g for g in gradients if g in known) or ("mean_probability",)
+            for gradient in own:
                 for target in self._config.target_class or (None,):
                     for point in self._config.attack_points(attack):
                         yield Setting(attack, self._fitting(point), gradient, target)
-
-    def _seen_by(self, attack: str, gradients: tuple[str, ...]) -> tuple[str, ...]:
-        if attack == "zoo":  # differentiates nothing
-            return ("mean_probability",)
-        if attack in _NO_LOSSES:
-            return tuple(g for g in gradients if g != "mean_loss") or ("mean_probability",)
-        return gradients
 
     def _fitting(self, point: dict[str, Any]) -> dict[str, Any]:
         """The arguments of an attack, as they are for this model."""

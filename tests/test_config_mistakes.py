@@ -93,6 +93,7 @@ MISTAKES = [
     ("--seed=4294967296", "--seed must be from 0 to 2"),
     ("--retraining_epsilon=-1,1", "--retraining_epsilon must be 0 or greater. Received: (-1.0,"),
     ("--attack=rand_fgsm --random_step=0.4 --epsilon=0.3", "--random_step must be at most --eps"),
+    ("--attack=rand_fgsm --random_step=0.4", "--random_step must be at most --epsilon, 0.3"),
     ("--attack=pgd --norm=l2", "--norm=l2 needs --epsilon"),
     ("--attack=rand_fgsm --random_step=-1", "--random_step must be 0 or greater"),
     *[(f"--rho={value}", "--rho must be from 0 to 1") for value in ("-0.1", "1.1", "nan")],

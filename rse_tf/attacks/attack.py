@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.losses import Logits, joint_logits, loss_gradient
+from rse_tf.attacks.losses import Logits, joint_logits, loss_direction
 
 
 class AttackResult(NamedTuple):
@@ -158,9 +158,9 @@ class Attack(abc.ABC):
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         return joint_logits(self.model(images))
 
-    def _loss_gradient(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        """Gradient of every image's cross-entropy with respect to that image."""
-        return self._checked_gradient(loss_gradient(self.model, images, classes))
+    def _loss_direction(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        """Gradient of every image's cross-entropy, up to a positive factor per image."""
+        return self._checked_gradient(loss_direction(self.model, images, classes))
 
     def _checked_gradient(self, gradient: tf.Tensor | None) -> tf.Tensor:
         if gradient is None:

@@ -48,7 +48,7 @@ class BIM(Attack):
         high = tf.minimum(images + scalars["epsilon"], self.bounds[1])
 
         def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            x = x + direction * tf.sign(self._loss_gradient(x, classes))
+            x = x + direction * tf.sign(self._loss_direction(x, classes))
             return i + 1, tf.clip_by_value(x, low, high)
 
         _, x = tf.while_loop(lambda i, _: i < scalars["steps"], step, [0, images])

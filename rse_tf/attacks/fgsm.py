@@ -8,7 +8,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack
-from rse_tf.attacks.losses import Logits, loss_gradient
+from rse_tf.attacks.losses import Logits, loss_direction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def fast_gradient_sign(
     Raises:
         ValueError: if the logits have no gradient.
     """
-    gradient = loss_gradient(logits, images, labels)
+    gradient = loss_direction(logits, images, labels)
     if gradient is None:
         raise ValueError(
             "fast_gradient_sign: logits must be differentiable in TensorFlow. "

@@ -54,7 +54,7 @@ class MIM(Attack):
         pixels = tf.range(1, tf.rank(images))
 
         def step(i: tf.Tensor, x: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            gradient = self._loss_gradient(x, classes)
+            gradient = self._loss_direction(x, classes)
             size = per_image(tf.reduce_mean(tf.abs(gradient), axis=pixels), images)
             momentum = scalars["decay"] * momentum + tf.math.divide_no_nan(gradient, size)
             return i + 1, tf.clip_by_value(x + direction * tf.sign(momentum), low, high), momentum

@@ -117,7 +117,7 @@ class PGD(Attack):
             start = self._project(images + epsilon * draw(keys, images), images, epsilon)
 
         def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            x = x + length * self._direction(self._loss_gradient(x, classes))
+            x = x + length * self._direction(self._loss_direction(x, classes))
             return i + 1, self._project(x, images, epsilon)
 
         return tf.while_loop(lambda i, _: i < scalars["steps"], step, [0, start])[1]

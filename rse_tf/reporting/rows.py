@@ -133,8 +133,8 @@ class Row:
         """
         fields = dataclasses.fields(cls)
         names = {field.name for field in fields}
-        missing_ = dataclasses.MISSING
-        needed = {f.name for f in fields if f.default is f.default_factory is missing_}
+        absent = dataclasses.MISSING
+        needed = {f.name for f in fields if f.default is f.default_factory is absent}
         missing, unknown = sorted(needed - set(data)), sorted(set(data) - names)
         if missing or unknown:
             raise ValueError(
