@@ -31,6 +31,7 @@ class AdversarialRetraining(Objective):
     largest: float
 
     chooses_best: ClassVar[bool] = False
+    revision: ClassVar[int] = 1  # FGSM by the log odds
 
     def losses(
         self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor

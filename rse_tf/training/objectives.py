@@ -18,9 +18,12 @@ class Objective(abc.ABC):
         chooses_best: whether the epoch with the best clean validation accuracy is kept, or the
             last one. A training that gives clean accuracy away for robustness must not be
             judged by the former.
+        revision: part of the key of every training: raise it when the objective no longer
+            gives the same weights.
     """
 
     chooses_best: ClassVar[bool] = True
+    revision: ClassVar[int] = 0
 
     @abc.abstractmethod
     def losses(
@@ -38,7 +41,8 @@ class Objective(abc.ABC):
 
     def facts(self) -> dict[str, Any]:
         """What the trained weights follow from, as JSON: the objective's part of a key."""
-        return {"name": type(self).__name__, **dataclasses.asdict(self)}
+        revision = {"revision": self.revision} if self.revision else {}
+        return {"name": type(self).__name__, **dataclasses.asdict(self), **revision}
 
 
 @dataclasses.dataclass(frozen=True)
