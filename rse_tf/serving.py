@@ -18,7 +18,7 @@ class _Served(tf.Module):
         self.classifier = classifier
         self._streams = [layer.seed_generator.state for layer in noise_layers(classifier)]
         signature = [tf.TensorSpec([None, *image_shape], tf.float32, name="images")]
-        self.serve = tf.function(self._serve, input_signature=signature)
+        self.serve = tf.function(self._serve, input_signature=signature, autograph=False)
 
     def _serve(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         # A SavedModel stores the random streams as they were, so that every process that loads

@@ -40,7 +40,9 @@ class Attack(abc.ABC):
     Attributes:
         model: any callable from images `[batch, height, width, channels]` to logits
             `[batch, classes]`, or to stacked logits `[opinions, batch, classes]` of several
-            models or noise draws. A `keras.Model` is called in inference mode.
+            models or noise draws. A `keras.Model` is called in inference mode. It is traced as
+            Keras traces models, without AutoGraph: what decides by a tensor in Python's `if` or
+            `while` needs a `tf.function` around it.
         bounds: smallest and largest pixel value. Default (0, 1).
         batch_size: images are attacked this many at a time. It bounds memory; it does not
             change any result but for the noise that a randomised model draws.
@@ -153,7 +155,7 @@ class Attack(abc.ABC):
             tf.TensorSpec([None], tf.int32),
             {name: tf.TensorSpec([], value.dtype) for name, value in self._scalars().items()},
         ]
-        return tf.function(run, input_signature=signature)
+        return tf.function(run, input_signature=signature, autograph=False)
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         return joint_logits(self.model(images))

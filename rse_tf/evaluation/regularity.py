@@ -162,7 +162,7 @@ class _Derivatives:
         classes = tf.TensorSpec([None], tf.int32)
 
         def compiled(function, *signature):  # type: ignore[no-untyped-def]
-            return tf.function(function, input_signature=signature)
+            return tf.function(function, input_signature=signature, autograph=False)
 
         self.loss_and_slope = compiled(self._loss_and_slope, pixels, classes)
         self.curvature = compiled(self._curvature, pixels, classes, pixels)

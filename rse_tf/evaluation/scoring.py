@@ -91,6 +91,7 @@ def _predictor(classifier: keras.Model, image_shape: Sequence[int]) -> Any:
     return tf.function(
         lambda images: tf.argmax(classifier(images), axis=-1),
         input_signature=[tf.TensorSpec([None, *image_shape], tf.float32)],
+        autograph=False,
     )
 
 

@@ -57,6 +57,7 @@ def measure_stopping(
     one_draw = tf.function(
         lambda x: tf.nn.softmax(tf.cast(model(x, training=False), tf.float32)),
         input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.float32)],
+        autograph=False,
     )
     seed_noise(model, _STOPPING_NOISE, seed)
     draws, different = [], []

@@ -88,6 +88,7 @@ class Loop:
         self._predict = tf.function(
             lambda images: tf.argmax(self.model(images, training=False), axis=-1),
             input_signature=[tf.TensorSpec([None, *dataset.image_shape], tf.float32)],
+            autograph=False,
         )
 
     @property
@@ -164,7 +165,7 @@ class Loop:
         # Keras wants seeds below 2**32, TensorFlow's stateless ones below 2**31.
         seed = settings.seed % 2**31
 
-        @tf.function
+        @tf.function(autograph=False)
         def train_step(images: Any, labels: Any) -> tf.Tensor:
             key = tf.stack([seed, tf.cast(self._optimizer.iterations, tf.int32)])
             losses = strategy.run(step, args=(images, labels, key))
