@@ -16,6 +16,7 @@ import pytest
 from trainings import wait_for
 
 from rse_tf import experiment
+from rse_tf.config import parse, report_mistakes
 from rse_tf.layers import noise_layers
 from rse_tf.models import SelfEnsemble
 from rse_tf.reporting import read_json
@@ -70,9 +71,7 @@ def test_the_same_command_again_changes_no_number(finished: pathlib.Path) -> Non
     before = json.loads((finished / "result.json").read_text())
     batches = {file: file.stat().st_mtime_ns for file in finished.rglob("batch_*.npz")}
     models = {file: file.stat().st_mtime_ns for file in finished.parent.rglob("model.keras")}
-    subprocess.run(
-        [sys.executable, "-m", "rse_tf.main", f"--flagfile={finished / 'flags.txt'}"], check=True
-    )
+    experiment.run(parse(["main", f"--flagfile={finished / 'flags.txt'}"], ""))
     assert json.loads((finished / "result.json").read_text())["rows"] == before["rows"]
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("batch_*.npz")} == batches
     assert len(models) == 2  # the halves share the networks of none and rse
@@ -84,12 +83,13 @@ def test_a_run_killed_in_its_attack_ends_like_an_undisturbed_one(
 ) -> None:
     workdir = tmp_path / "killed"
     models = f"--models_dir={finished.parent / 'models'}"
-    process = subprocess.Popen(command("evaluate", workdir, "--defense=rse", models))
+    arguments = command("evaluate", workdir, "--defense=rse", models)
+    process = subprocess.Popen(arguments)
     wait_for(workdir, "batch_0000*.npz", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (workdir / "result.json").exists()
-    subprocess.run(command("evaluate", workdir, "--defense=rse", models), check=True)
+    experiment.evaluate(parse(arguments[2:], ""))
     expected = [row for row in read_json(finished / "result.json").rows if row.defense == "rse"]
     resumed = read_json(workdir / "result.json").rows
     for ours, theirs in zip(resumed, expected, strict=True):
@@ -148,14 +148,14 @@ def test_a_substitute_is_trained_from_another_seed_and_attacked_instead(
     assert transferred.accuracy > direct.accuracy
 
 
-def test_evaluating_what_was_never_trained_is_one_line(tmp_path: pathlib.Path) -> None:
-    process = subprocess.run(
-        command("evaluate", tmp_path / "run"), capture_output=True, text=True
-    )
-    assert process.returncode == 1
-    errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "rse_tf.train" in errors[0]
-    assert "Traceback" not in process.stderr
+def test_evaluating_what_was_never_trained_is_one_line(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command("evaluate", tmp_path / "run")
+    with pytest.raises(SystemExit, match="1"):
+        report_mistakes(lambda: experiment.evaluate(parse(arguments[2:], "")))
+    (error,) = capfd.readouterr().err.splitlines()
+    assert error.startswith("error: ") and "rse_tf.train" in error
 
 
 def test_a_network_too_large_for_the_images_is_refused_before_any_work(
@@ -188,18 +188,15 @@ def test_an_export_serves_without_rse_tf_and_with_its_noise_alive(
 ) -> None:
     models = f"--models_dir={finished.parent / 'models'}"
     export = command("export", tmp_path, "--defense=rse", models, f"--export_dir={tmp_path / 'x'}")
-    subprocess.run(export, check=True)
+    experiment.export(parse(export[2:], ""))
     config = Config(**dict(FLAGS, workdir=str(finished)))  # type: ignore[arg-type]
     dataset = experiment.load_data(config)
     images = dataset.test.images[:200]
     np.save(tmp_path / "images.npy", images)
-    served = []
-    for number in range(2):
-        script = [sys.executable, "-c", SERVE, tmp_path / "x", tmp_path / "images.npy"]
-        subprocess.run([*script, tmp_path / f"{number}.npz"], check=True, cwd=tmp_path)
-        with np.load(tmp_path / f"{number}.npz") as file:
-            served.append(dict(file))
-    first, second = served
+    script = [sys.executable, "-c", SERVE, tmp_path / "x", tmp_path / "images.npy"]
+    processes = [subprocess.Popen([*script, tmp_path / f"{n}.npz"], cwd=tmp_path) for n in (0, 1)]
+    assert [process.wait() for process in processes] == [0, 0]
+    first, second = served = [dict(np.load(tmp_path / f"{number}.npz")) for number in (0, 1)]
     # Alive: another draw in the next call, and another stream in the next process.
     assert not np.array_equal(first["logits0"], first["logits1"])
     assert not np.array_equal(first["logits0"], second["logits0"])
