@@ -24,9 +24,9 @@ from rse_tf.settings import Config
 from rse_tf.training import weights_digest
 
 # Part of every attack's folder: raise it when the same settings no longer give the same images, of
-# all attacks or of one.
+# all attacks or of one; and the package's version with it, by which finished tables are known.
 _FORMAT = 2
-_REVISIONS = {"bim": 1, "carlini_wagner": 1, "fgsm": 1, "mim": 1, "pgd": 1, "rand_fgsm": 1}
+_REVISIONS = {"bim": 1, "carlini_wagner": 1, "fgsm": 1, "mim": 1, "pgd": 2, "rand_fgsm": 1}
 # These know no loss of the members of an ensemble; ZOO differentiates nothing at all.
 _GRADIENTS = {
     "carlini_wagner": ("member", "mean_probability"),

@@ -86,7 +86,7 @@ def test_a_nan_on_the_way_is_no_failure(name: str, settings: dict[str, Any]) -> 
 
 
 def test_a_model_without_a_gradient_is_refused() -> None:
-    with pytest.raises(ValueError, match="differentiable"):
+    with pytest.raises(ValueError, match="FGSM: model must be differentiable"):
         FGSM(lambda x: tf.stop_gradient(MODEL3(x)), epsilon=0.1)(IMAGES, LABELS3)
 
 

@@ -210,3 +210,26 @@ def test_batch_sizes_and_strengths_share_one_trace(name: str) -> None:
             changes["seed"] = count
         dataclasses.replace(attack, **changes)(IMAGES[:count], LABELS3[:count])
     assert sum(traces) == first
+
+
+@tf.custom_gradient
+def foreign(x: tf.Tensor) -> Any:
+    """`MODEL3` by NumPy: TensorFlow knows neither its gradient nor the shape of its logits."""
+    weights = THREE
+
+    def logits(pixels: np.ndarray) -> np.ndarray:
+        return (pixels.reshape(-1, 16) - np.float32(0.5)) @ weights
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        flat = tf.numpy_function(lambda u: u @ weights.T, [upstream], tf.float32)
+        return tf.reshape(flat, [-1, *SHAPE])
+
+    return tf.numpy_function(logits, [x], tf.float32), gradient
+
+
+@every_attack
+def test_a_model_of_another_program_is_attacked_like_ours(name: str) -> None:
+    attack = dataclasses.replace(EXAMPLES[name], model=foreign, _graphs={})
+    ours, theirs = EXAMPLES[name](IMAGES, LABELS3), attack(IMAGES, LABELS3)
+    np.testing.assert_allclose(theirs.adversarial, ours.adversarial, atol=1e-4)
+    np.testing.assert_array_equal(theirs.success, ours.success)

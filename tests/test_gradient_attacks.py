@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rse_tf.attacks import ATTACKS, BIM, FGSM, MIM, PGD, CleverHansMIM, RandFGSM
 from rse_tf.attacks.fgsm import fast_gradient_sign
-from rse_tf.attacks.losses import cross_entropy, joint_logits, loss_direction, loss_gradient
+from rse_tf.attacks.losses import cross_entropy, joint_logits, loss_gradient
 
 SHAPE = (4, 4, 1)
 RNG = np.random.default_rng(1)
@@ -65,29 +65,6 @@ def test_the_gradient_of_stacked_logits_is_the_mean_of_the_single_gradients() ->
     # The gradient of the mean probability is another one.
     other = loss_gradient(lambda x: joint_logits(stacked(*models)(x)), x, LABELS)
     assert np.abs(other - together).max() > 0.1
-
-
-@pytest.mark.parametrize("opinions", [1, 3])
-def test_a_loss_that_float32_has_no_gradient_of_has_a_direction(opinions: int) -> None:
-    # As after defensive distillation: the same directions at logits that are 1, 20 or 1,000 times
-    # as far apart. Opinions count by their 1 - p: far apart, the least sure one alone does.
-    x = tf.constant(IMAGES)
-
-    def sure(scale: float) -> Any:
-        rest = [lambda x: 2 * scale * linear(THREE)(x) for _ in range(opinions - 1)]
-        return stacked(lambda x: scale * network(x), *rest)
-
-    labels = predictions(lambda x: joint_logits(sure(1.0)(x)), IMAGES)
-    gradient = loss_gradient(sure(1.0), x, labels).numpy()
-    direction = loss_direction(sure(1.0), x, labels).numpy()
-    each = (direction / gradient).reshape(len(IMAGES), -1)
-    np.testing.assert_allclose(each, each[:, :1].repeat(16, axis=1), rtol=2e-3)
-    assert (each > 0).all()
-    flat = loss_gradient(sure(1000.0), x, labels).numpy().reshape(len(IMAGES), -1)
-    steep = loss_direction(sure(1000.0), x, labels).numpy().reshape(len(IMAGES), -1)
-    assert (flat == 0).all(axis=1).any() and (steep != 0).any(axis=1).all()
-    result = FGSM(sure(1000.0), epsilon=0.1)(IMAGES, labels)
-    assert (result.adversarial != IMAGES).any(axis=(1, 2, 3)).all()
 
 
 def test_success_on_stacked_logits_is_that_of_the_mean_probability() -> None:

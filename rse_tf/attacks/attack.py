@@ -157,12 +157,19 @@ class Attack(abc.ABC):
         ]
         return tf.function(run, input_signature=signature, autograph=False)
 
+    def _opinions(self, images: tf.Tensor) -> tf.Tensor:
+        """What the model returns. Its shape is known from `check_model`, if not from TensorFlow,
+        which knows nothing of what other programs return."""
+        logits = tf.convert_to_tensor(self.model(images))
+        logits.set_shape(self._graphs["shape", id(self.model)])
+        return logits
+
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        return joint_logits(self.model(images))
+        return joint_logits(self._opinions(images))
 
     def _loss_direction(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """Gradient of every image's cross-entropy, up to a positive factor per image."""
-        return self._checked_gradient(loss_direction(self.model, images, classes))
+        return self._checked_gradient(loss_direction(self._opinions, images, classes))
 
     def _checked_gradient(self, gradient: tf.Tensor | None) -> tf.Tensor:
         if gradient is None:
@@ -258,6 +265,7 @@ class Attack(abc.ABC):
                     "rows that sum to 1",
                 )
             self._graphs[key] = logits.shape[-1]
+            self._graphs["shape", id(self.model)] = (*logits.shape[:-2], None, logits.shape[-1])
         return self._graphs[key]
 
 

@@ -53,7 +53,9 @@ class _CleverHans(Attack):
 
 @dataclasses.dataclass(frozen=True)
 class CleverHansFGM(_CleverHans):
-    """The fast gradient method of CleverHans: the same as `FGSM`.
+    """The fast gradient method of CleverHans: `FGSM`, where float32 has the loss' gradient.
+
+    Of a loss that underflows, as that of distilled networks, it moves nothing; `FGSM` does.
 
     Args:
         model: callable from images to logits.
@@ -81,7 +83,9 @@ class _CleverHansIterative(_CleverHans):
 
 @dataclasses.dataclass(frozen=True)
 class CleverHansPGD(_CleverHansIterative):
-    """Projected gradient descent of CleverHans, started at the image: the same as `BIM`.
+    """Projected gradient descent of CleverHans from the image: `BIM`, where the loss has a gradient.
+
+    Of a loss that underflows, as that of distilled networks, it moves nothing; `BIM` does.
 
     Args:
         model: callable from images to logits.

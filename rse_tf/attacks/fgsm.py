@@ -15,7 +15,8 @@ from rse_tf.attacks.losses import Logits, loss_direction
 class FGSM(Attack):
     """One step of size epsilon along the sign of the loss gradient.
 
-    `x + epsilon * sign(grad J(x, label))`, or `x - epsilon * sign(grad J(x, target))`.
+    `x + epsilon * sign(grad J(x, label))`, or `x - epsilon * sign(grad J(x, target))`. The sign is
+    that of the exact gradient, also where float32 rounds the gradient of the loss to zero.
 
     Args:
         model: callable from images to logits.
@@ -41,7 +42,7 @@ class FGSM(Attack):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         epsilon = -scalars["epsilon"] if targeted else scalars["epsilon"]
         once = tf.ones_like(classes)
-        return fast_gradient_sign(self.model, images, classes, epsilon, self.bounds), once, once
+        return images + epsilon * tf.sign(self._loss_direction(images, classes)), once, once
 
 
 def fast_gradient_sign(
@@ -65,8 +66,13 @@ def fast_gradient_sign(
         The perturbed images within `bounds`, constants to whoever differentiates them.
 
     Raises:
-        ValueError: if the logits have no gradient.
+        ValueError: if the logits have no gradient, or the labels are not `[batch]`.
     """
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank != 1:
+        raise ValueError(
+            f"fast_gradient_sign: labels must be integer [batch]. Received: shape {labels.shape}"
+        )
     gradient = loss_direction(logits, images, labels)
     if gradient is None:
         raise ValueError(

@@ -40,14 +40,35 @@ def loss_gradient(model: Logits, images: tf.Tensor, classes: tf.Tensor) -> tf.Te
     return tape.gradient(loss, images)
 
 
+def log_loss(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """Logarithm of every image's `cross_entropy` `[batch]`, however small that is.
+
+    With p the probability of the class, the loss is softplus(a), a = log((1 - p) / p): far below
+    zero the logarithm is a itself, which the logits give directly. Through the probabilities,
+    float32 rounds the loss to zero where logits are 17 apart, and its gradient where they are 90
+    apart, as defensive distillation leaves them.
+
+    Args:
+        logits: `[batch, classes]`, or `[opinions, batch, classes]`.
+        classes: integer `[batch]`. A class that does not exist has NaN.
+    """
+    logits = tf.cast(logits, tf.float32)
+    chosen = tf.one_hot(classes, tf.shape(logits)[-1], on_value=True, off_value=False)
+    others = tf.reduce_logsumexp(tf.where(chosen, -float("inf"), logits), axis=-1)
+    own = tf.reduce_sum(tf.where(chosen, logits, 0.0), axis=-1)
+    odds = tf.where(tf.reduce_any(chosen, axis=-1), others - own, float("nan"))
+    tiny = odds < -15
+    each = tf.where(tiny, odds, tf.math.log(tf.math.softplus(tf.where(tiny, -15.0, odds))))
+    if logits.shape.rank != 3:
+        return each
+    opinions = tf.cast(tf.shape(logits)[0], tf.float32)
+    return tf.reduce_logsumexp(each, axis=0) - tf.math.log(opinions)
+
+
 def loss_direction(model: Logits, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor | None:
     """Where every image's cross-entropy rises: its gradient, up to a positive factor per image.
 
-    The gradient itself is lost where a network is sure of an image: its terms are probabilities,
-    of which float32 rounds those near 1 and drops those below 1e-38. Logits that are 90 apart, as
-    defensive distillation leaves them, have none. Divided by 1 - p it is the gradient of the log
-    odds against the class, log((1 - p) / p), which the logits give directly. Of stacked logits,
-    every opinion counts with its own 1 - p, relative to the largest.
+    It is the gradient of the loss' logarithm, which is there where that of the loss underflows.
 
     Args:
         model: from images to logits `[batch, classes]` or `[opinions, batch, classes]`.
@@ -59,12 +80,5 @@ def loss_direction(model: Logits, images: tf.Tensor, classes: tf.Tensor) -> tf.T
     """
     with tf.GradientTape() as tape:
         tape.watch(images)
-        logits = tf.cast(model(images), tf.float32)
-        chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
-        others = tf.reduce_logsumexp(tf.where(chosen, -float("inf"), logits), axis=-1)
-        against = others - tf.reduce_sum(tf.where(chosen, logits, 0.0), axis=-1)
-        if logits.shape.rank == 3:
-            share = tf.stop_gradient(tf.math.log_sigmoid(against))  # log(1 - p)
-            share = tf.exp(share - tf.reduce_max(share, axis=0))
-            against = tf.reduce_mean(share * against, axis=0)
-    return tape.gradient(against, images)
+        loss = log_loss(model(images), classes)
+    return tape.gradient(loss, images)

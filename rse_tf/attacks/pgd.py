@@ -8,7 +8,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack, per_image, squared_l2
-from rse_tf.attacks.losses import cross_entropy, joint_logits
+from rse_tf.attacks.losses import log_loss, joint_logits
 from rse_tf.attacks.randomness import image_keys, in_ball, in_cube
 
 # Rounding of the pixels must not carry an image out of the L2 ball.
@@ -79,9 +79,9 @@ class PGD(Attack):
             rows = tf.where(~found)[:, 0]
             some, labels, key = (tf.gather(t, rows) for t in (images, classes, keys))
             x = self._ascend(some, labels, key + tf.cast(r, tf.int64), targeted, scalars)
-            logits = self.model(x)
+            logits = self._opinions(x)
             success = self._success(joint_logits(logits), labels, targeted, scalars)
-            loss = cross_entropy(logits, labels) * (-1.0 if targeted else 1.0)
+            loss = log_loss(logits, labels) * (-1.0 if targeted else 1.0)
             # Written so that NaN is kept, for the caller to see it.
             better = success | ~(loss <= tf.gather(best_loss, rows))
             changed, at = rows[better], tf.where(better)

@@ -34,6 +34,9 @@ class Scorer:
 
     Attributes:
         classifier: what predicts, a `SelfEnsemble` or the model itself.
+
+    Raises:
+        ValueError: if a count is below 1, or as `SelfEnsemble`.
     """
 
     def __init__(
@@ -45,6 +48,10 @@ class Scorer:
         stop_error: float | None = None,
         crew: Crew | None = None,
     ) -> None:
+        counts = {"num_draws": num_draws, "eval_seeds": eval_seeds, "batch_size": batch_size}
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"Scorer: {name} must be at least 1. Received: {name}={count}")
         self.model = model
         self.is_random = is_random(model)
         # Without noise every draw and every seed is the same.
@@ -82,7 +89,22 @@ class Scorer:
     def right(
         self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str = "scoring"
     ) -> np.ndarray:
-        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`."""
+        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`.
+
+        Args:
+            images: float `[number, height, width, channels]`.
+            labels: integer `[number]`.
+            seed: numbers that the noise follows from, beside the evaluation seed.
+            label: what the progress bar says.
+
+        Raises:
+            ValueError: if `labels` is not `[number]`.
+        """
+        if np.shape(labels) != (len(images),):
+            raise ValueError(
+                f"Scorer.right: labels must be integer [{len(images)}]; of one-hot ones take the "
+                f"argmax, of [number, 1] the column. Received: shape {np.shape(labels)}"
+            )
         rounds = [self.predictions(images, *seed, s, label=label) for s in self.seeds]
         return np.stack([found == labels for found in rounds])
 

@@ -160,7 +160,9 @@ class Loop:
             return loss
 
         # Not a function of its own otherwise: the optimizer cannot sum over replicas from there.
-        step = tf.function(replica_step, jit_compile=True) if use_xla(strategy) else replica_step
+        step: Any = replica_step
+        if use_xla(strategy):
+            step = tf.function(replica_step, jit_compile=True, autograph=False)
 
         # Keras wants seeds below 2**32, TensorFlow's stateless ones below 2**31.
         seed = settings.seed % 2**31

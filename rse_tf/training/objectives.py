@@ -41,8 +41,7 @@ class Objective(abc.ABC):
 
     def facts(self) -> dict[str, Any]:
         """What the trained weights follow from, as JSON: the objective's part of a key."""
-        revision = {"revision": self.revision} if self.revision else {}
-        return {"name": type(self).__name__, **dataclasses.asdict(self), **revision}
+        return {"name": type(self).__name__, **dataclasses.asdict(self)}
 
 
 @dataclasses.dataclass(frozen=True)

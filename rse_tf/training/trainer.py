@@ -134,13 +134,14 @@ class Trainer:
         self, spec: NetworkSpec, objective: Objective, start: keras.Model | None
     ) -> dict[str, Any]:
         """Everything the trained weights follow from."""
+        revision = {"revision": objective.revision} if objective.revision else {}
         return {
             "format": _FORMAT,
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
             "network": dataclasses.asdict(spec),
             "training": dataclasses.asdict(self.settings),
-            "objective": objective.facts(),
+            "objective": objective.facts() | revision,
             "start": None if start is None else weights_digest(start),
         }
 
