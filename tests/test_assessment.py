@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from rse_tf import data, models
+from rse_tf import data, models, victim
 from rse_tf.assessment import Assessment
 from rse_tf.models import AveragedEnsemble
 from rse_tf.reporting import Row
@@ -287,3 +287,13 @@ def test_stopping_early_is_in_the_rows_and_measured_on_the_clean_ones(
     # A plain network has no draws to save.
     (plain,) = rows_of(noisy(), settings(tmp_path, attack=("none",), stop_error=0.2), dataset)
     assert plain.mean_draws is None
+
+
+def test_a_revised_attack_is_made_anew(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,))
+    for revision, folders in ((1, 1), (1, 1), (7, 2)):
+        monkeypatch.setitem(victim._REVISIONS, "fgsm", revision)
+        rows_of(linear(KERNELS[0]), run)
+        assert len(list(pathlib.Path(str(run.attacks_dir)).iterdir())) == folders

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from rse_tf import config
+from rse_tf import config, experiment
 from rse_tf.attacks import ATTACKS
 from rse_tf.config import help_text
 from rse_tf.data import DataError
@@ -218,6 +219,16 @@ def test_a_program_runs_with_the_config_of_its_command_line(
     monkeypatch.setattr(sys, "argv", ["program", "--seed=5"])
     config.launch(seen.append, "A program.")
     assert seen == [Config(seed=5)]
+
+
+@pytest.mark.parametrize("name", ["main", "train", "evaluate", "export"])
+def test_a_program_does_what_it_is_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[Any] = []
+    monkeypatch.setattr(config, "launch", lambda *given: launched.append(given))
+    runpy.run_module(f"rse_tf.{name}", run_name="__main__")
+    ((does, description),) = launched
+    assert does is getattr(experiment, {"main": "run"}.get(name, name))
+    assert f"python -m rse_tf.{name} " in description
 
 
 def call(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:

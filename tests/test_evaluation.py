@@ -93,6 +93,19 @@ def test_a_model_that_is_silent_at_inference_is_scored_once(model: keras.Model) 
     assert scorer.classifier is model
 
 
+@pytest.mark.parametrize("labels", [np.ones((3, 1), int), np.eye(3, dtype=int), np.ones(2, int)])
+def test_labels_of_another_shape_are_refused(labels: np.ndarray) -> None:
+    scorer, images = Scorer(noisy_coin(1.0), 2, 1), np.zeros((3, 1, 1, 1), np.float32)
+    with pytest.raises(ValueError, match=r"labels must be integer \[3\].*Received"):
+        scorer.right(images, labels)
+
+
+@pytest.mark.parametrize("name", ["num_draws", "eval_seeds", "batch_size"])
+def test_a_scorer_without_anything_to_do_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1. Received: {name}=0"):
+        Scorer(noisy_coin(1.0), **{name: 0})
+
+
 def test_trainings_attacks_and_scorings_meet_different_noise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:

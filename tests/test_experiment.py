@@ -1,4 +1,4 @@
-"""The whole road, as its users travel it: real processes, real digits, real kills."""
+"""The whole road on real digits: runs, a killed process, processes that serve."""
 
 from __future__ import annotations
 

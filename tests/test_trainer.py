@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 from trainings import DIGITS, SETTINGS, SMALL, SPEC, wait_for
 
-from rse_tf.training import CrossEntropy, NotTrainedError, Trainer, TrainingSettings
+from rse_tf.defenses.distillation import Distillation
+from rse_tf.training import (
+    CrossEntropy,
+    NotTrainedError,
+    Objective,
+    Trainer,
+    TrainingSettings,
+)
 
 
 def test_training_beats_chance_by_far_and_keeps_the_best_epoch(tmp_path: pathlib.Path) -> None:
@@ -67,6 +74,16 @@ def test_whatever_the_weights_follow_from_has_a_folder_of_its_own() -> None:
     assert trainer.directory(SPEC, CrossEntropy()) == base
     # What does not change the law of the weights is not in the name.
     assert Trainer(SMALL, SETTINGS, root, "mirrored", label="of mine").directory(SPEC) == base
+
+
+@pytest.mark.parametrize("objective", [CrossEntropy(), Distillation(SPEC.build(), 40.0)])
+def test_a_revised_objective_trains_anew(
+    objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(SMALL, SETTINGS, pathlib.Path("models"))
+    before = trainer.directory(SPEC, objective)
+    monkeypatch.setattr(type(objective), "revision", 7)
+    assert trainer.directory(SPEC, objective) != before
 
 
 def test_without_permission_to_train_a_missing_network_is_an_error(
