@@ -83,7 +83,7 @@ class _CleverHansIterative(_CleverHans):
 
 @dataclasses.dataclass(frozen=True)
 class CleverHansPGD(_CleverHansIterative):
-    """Projected gradient descent of CleverHans, from the image: `BIM`, where float32 has a gradient.
+    """Projected gradient descent of CleverHans from the image: `BIM`, where float32 has a gradient.
 
     Of a loss that underflows, as that of distilled networks, it moves nothing; `BIM` does.
 
