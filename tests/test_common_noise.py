@@ -105,6 +105,7 @@ def test_common_noise_leaves_the_gradient_in_the_differences() -> None:
     level = Level(images, images, -wide, wide, (28, 28, 1), tf.identity)
 
     def slopes(attack: ZOO) -> np.ndarray:
+        attack.check_model(images.numpy())  # as a call of the attack does
         compiled = tf.function(
             lambda: estimate(
                 lambda sides, rows: [margin_of(z) for z in attack._side_logits(sides)],
