@@ -33,7 +33,7 @@ ROWS = {
     "rse/figure7": "adversarial_retraining",
     "rse/zoo": "rse_common_noise",
     "ensembles/table2": "mnist_bagging",
-    "ensembles/table4": "mnist_bagging+adversarial_training",
+    "ensembles/table4": "mnist_adversarial_training",
     "ensembles/figure1": "mnist",
     "ensembles/figure2": "mnist_bagging",
 }
