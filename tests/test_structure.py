@@ -16,7 +16,7 @@ IDS = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 # From the bottom to the top. A room imports from lower lines and from itself, never from its
 # neighbours on the same line.
 FLOORS = [
-    {"progress"},
+    {"utils", "progress"},
     {"files"},
     {"crew"},
     {"layers", "data", "attacks"},
@@ -37,8 +37,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that know less than the floors below them.
 KNOWS_ONLY: dict[str, set[str]] = {
-    "layers": set(),
-    "attacks": {"files"},
+    "layers": {"utils"},
+    "attacks": {"files", "utils"},
     "data": {"files"},
     "reporting": {"files"},
 }

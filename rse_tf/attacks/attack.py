@@ -10,6 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits, joint_logits, loss_direction
+from rse_tf.utils.checks import (
+    argument_error,
+    checked_classes,
+    checked_images,
+    checked_integer,
+    checked_number,
+)
+from rse_tf.utils.classifier import Classifier
 
 
 class AttackResult(NamedTuple):
@@ -39,15 +47,15 @@ class Attack(abc.ABC):
 
     Attributes:
         model: any callable from images `[batch, height, width, channels]` to logits
-            `[batch, classes]`, or to stacked logits `[opinions, batch, classes]` of several
-            models or noise draws. A `keras.Model` is called in inference mode. It is traced as
+            `[batch, classes]`, or to stacked logits `[members, batch, classes]` of several
+            models or noise draws; see `rse_tf.utils.classifier`. It is traced as
             Keras traces models, without AutoGraph: what decides by a tensor in Python's `if` or
             `while` needs a `tf.function` around it.
         bounds: smallest and largest pixel value. Default (0, 1).
         batch_size: images are attacked this many at a time. It bounds memory; it does not
             change any result but for the noise that a randomised model draws.
 
-    Of stacked logits, the loss whose gradient an attack follows is the mean of the opinions'
+    Of stacked logits, the loss whose gradient an attack follows is the mean of the members'
     cross-entropies ("Grad. 2" of Strauss et al., 2017, arXiv:1709.03423); predictions, margins
     and success come from the log of their mean probability. `[batch, classes]` with that log
     already taken gives the gradient of the mean probability instead.
@@ -65,8 +73,7 @@ class Attack(abc.ABC):
     scalars: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if not callable(self.model):
-            raise self._error("model", "a callable from images to logits", self.model)
+        self._classifier()
         bounds = np.asarray(self.bounds, dtype=float)
         if bounds.shape != (2,) or not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
             raise self._error("bounds", "two finite numbers, the lower one first", self.bounds)
@@ -83,13 +90,14 @@ class Attack(abc.ABC):
 
         Raises:
             ValueError: if an argument has the wrong shape or dtype, holds NaN, or lies outside
-                `bounds`; or if the model returns NaN, probabilities, or another shape.
+                `bounds`; or if the model does not return logits.
         """
-        images = self._check_images(images)
+        caller = type(self).__name__
+        images = checked_images(caller, images, self.bounds)
         num_classes = self.check_model(images)
-        labels = self._check_classes("labels", labels, len(images), num_classes)
+        labels = checked_classes(caller, "labels", labels, len(images), num_classes)
         if targets is not None:
-            targets = self._check_classes("targets", targets, len(images), num_classes)
+            targets = checked_classes(caller, "targets", targets, len(images), num_classes)
         classes = labels if targets is None else targets
         run = self._graph(images.shape[1:], targets is not None)
         scalars = self._scalars()
@@ -157,12 +165,17 @@ class Attack(abc.ABC):
         ]
         return tf.function(run, input_signature=signature, autograph=False)
 
+    def _classifier(self) -> Classifier:
+        # Kept with the graphs, which are of this very model: as long as they live, no other model
+        # can have its id.
+        key = ("model", id(self.model))
+        if key not in self._graphs:
+            self._graphs[key] = Classifier(self.model, type(self).__name__, stacked=True)
+        return self._graphs[key]
+
     def _opinions(self, images: tf.Tensor) -> tf.Tensor:
-        """What the model returns. Its shape is known from `check_model`, if not from TensorFlow,
-        which knows nothing of what other programs return."""
-        logits = tf.convert_to_tensor(self.model(images))
-        logits.set_shape(self._graphs["shape", id(self.model)])
-        return logits
+        """What the model returns, float32."""
+        return self._classifier()(images)
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         return joint_logits(self._opinions(images))
@@ -176,97 +189,37 @@ class Attack(abc.ABC):
             raise self._error("model", "differentiable in TensorFlow", "logits without a gradient")
         return gradient
 
-    # Checks of the arguments.
-
-    def _error(self, name: str, expected: str, received: Any) -> ValueError:
-        return ValueError(
-            f"{type(self).__name__}: {name} must be {expected}. Received: {name}={received!r}"
-        )
-
-    def _check_integer(self, name: str, smallest: int) -> None:
-        value = getattr(self, name)
-        whole = isinstance(value, (int, float, np.number)) and float(value).is_integer()
-        if not whole or isinstance(value, bool) or value < smallest:
-            raise self._error(name, f"an integer of at least {smallest}", value)
-        if value > np.iinfo(np.int32).max:
-            raise self._error(name, "an integer of at most 2**31 - 1", value)
-        object.__setattr__(self, name, int(value))
-
-    def _check_number(self, name: str, *, positive: bool = False) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        largest = float(np.finfo(np.float32).max)
-        if not number or not 0 <= value <= largest or (positive and value == 0):
-            raise self._error(name, "a finite number " + (">" if positive else ">=") + " 0", value)
-        # One dtype, so that 1 and 1.0 use the same trace.
-        object.__setattr__(self, name, float(value))
-
-    def _check_images(self, images: Any) -> np.ndarray:
-        images = np.asarray(images)
-        if not np.issubdtype(images.dtype, np.floating):
-            raise self._error("images", f"floating-point pixels in {self.bounds}", images.dtype)
-        images = images.astype(np.float32)
-        if images.ndim < 2 or not len(images):
-            raise self._error("images", "[batch, ...] with at least one image", images.shape)
-        low, high = self.bounds
-        # Rounding of other libraries' preprocessing is forgiven, anything more is a mistake.
-        slack = 1e-5 * (high - low)
-        if not np.all((images >= low - slack) & (images <= high + slack)):
-            found = f"values from {images.min()} to {images.max()}"
-            raise self._error("images", f"without NaN and within bounds {self.bounds}", found)
-        return np.clip(images, np.float32(low), np.float32(high))
-
-    def _check_classes(self, name: str, classes: Any, batch: int, num_classes: int) -> np.ndarray:
-        classes = np.asarray(classes)
-        expected = f"integer [{batch}] or one-hot [{batch}, {num_classes}]"
-        if classes.shape == (batch, num_classes):
-            if not (np.isin(classes, (0, 1)).all() and (classes.sum(axis=1) == 1).all()):
-                raise self._error(name, expected, "rows that are not one-hot")
-            classes = classes.argmax(axis=1)
-        if classes.shape != (batch,) or not np.issubdtype(classes.dtype, np.integer):
-            raise self._error(name, expected, f"{classes.dtype} {classes.shape}")
-        if classes.min() < 0 or classes.max() >= num_classes:
-            found = f"classes from {classes.min()} to {classes.max()}"
-            raise self._error(name, f"classes from 0 to {num_classes - 1}", found)
-        return classes.astype(np.int32)
-
     def check_model(self, images: np.ndarray) -> int:
-        """Looks once per image shape at what the model returns.
-
-        The first call of an attack does this by itself. Whoever seeds a randomised model
-        before each batch calls it beforehand, for it costs a forward pass.
+        """Looks once per image shape at what the model returns, as the first call does by itself.
 
         Args:
-            images: float32 `[batch, height, width, channels]`; the first eight are used.
+            images: float32 `[batch, height, width, channels]`.
 
         Returns:
             The number of classes.
 
         Raises:
-            ValueError: if the model returns NaN, probabilities, or neither `[batch, classes]`
-                nor `[opinions, batch, classes]`.
+            ValueError: if the model does not return logits.
         """
-        key = ("classes", id(self.model), images.shape[1:])
-        if key not in self._graphs:
-            logits = np.asarray(self.model(tf.constant(images[:8])))
-            rows = len(images[:8])
-            proper = logits.ndim in (2, 3) and logits.size > 0
-            if not proper or logits.shape[-2] != rows or logits.shape[-1] < 2:
-                expected = f"returning logits [{rows}, classes] or [opinions, {rows}, classes]"
-                raise self._error("model", expected, logits.shape)
-            logits = logits.astype(np.float32)
-            if not np.isfinite(logits).all():
-                raise self._error("model", "returning finite logits", "NaN or infinite values")
-            if logits.min() >= 0 and np.allclose(logits.sum(axis=-1), 1.0, atol=1e-3):
-                raise self._error(
-                    "model",
-                    "returning logits, not probabilities; leave out its softmax, or return the "
-                    "log of the probabilities",
-                    "rows that sum to 1",
-                )
-            self._graphs[key] = logits.shape[-1]
-            self._graphs["shape", id(self.model)] = (*logits.shape[:-2], None, logits.shape[-1])
-        return self._graphs[key]
+        return self._classifier().look(images).num_classes
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled graphs stay in their process.
+        return {**self.__dict__, "_graphs": {}}
+
+    # Checks of the arguments.
+
+    def _error(self, name: str, expected: str, received: Any) -> ValueError:
+        return argument_error(type(self).__name__, name, expected, received)
+
+    def _check_integer(self, name: str, smallest: int) -> None:
+        value = checked_integer(type(self).__name__, name, getattr(self, name), smallest)
+        object.__setattr__(self, name, value)
+
+    def _check_number(self, name: str, *, positive: bool = False) -> None:
+        # Always a float, so that 1 and 1.0 use the same trace.
+        value = checked_number(type(self).__name__, name, getattr(self, name), positive=positive)
+        object.__setattr__(self, name, value)
 
 
 def squared_l2(perturbation: tf.Tensor) -> tf.Tensor:

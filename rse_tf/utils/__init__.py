@@ -1,0 +1,1 @@
+"""What every room may use: the contract of classifiers, and checks of arguments."""
