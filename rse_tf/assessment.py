@@ -189,7 +189,7 @@ class Assessment:
                 label = f"{self._defense}: {attack} scoring"
                 marks = mean_score([self._marks(*pair, label) for pair in pairs])
                 reached = [] if targets is None else [
-                    one.right(part, targets, self._config.seed, 1).mean() for one, part in pairs
+                    one.correct(part, targets, self._config.seed, 1).mean() for one, part in pairs
                 ]
                 rows.append(Row(
                     dataset=self._config.dataset,
@@ -214,13 +214,13 @@ class Assessment:
         right_clean = self._right_clean(scorer, label)
         right = right_clean
         if images is not test.images:
-            right = scorer.right(images, test.labels, self._config.seed, 1, label=label)
+            right = scorer.correct(images, test.labels, self._config.seed, 1, label=label)
         return score(test.images, images, right_clean, right)
 
     def _right_clean(self, scorer: Scorer, label: str) -> np.ndarray:
         if scorer not in self._clean:
             images, labels = self._test.images, self._test.labels
-            right = scorer.right(images, labels, self._config.seed, 0, label=label)
+            right = scorer.correct(images, labels, self._config.seed, 0, label=label)
             self._clean[scorer] = right
         return self._clean[scorer]
 

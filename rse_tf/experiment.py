@@ -16,10 +16,9 @@ from rse_tf.assessment import Assessment
 from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer
 from rse_tf.files import atomic_write_text
-from rse_tf.models import MODELS, NetworkSpec
+from rse_tf.models import MODELS, NetworkSpec, export_classifier
 from rse_tf.progress import say
 from rse_tf.reporting import Gallery, Row, format_table, write_report
-from rse_tf.serving import export_classifier
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import Trainer, make_strategy, use_gpus_politely
 

@@ -112,7 +112,7 @@ def test_an_attack_on_two_devices_is_that_on_one(
 def test_a_score_on_two_devices_is_that_on_one() -> None:
     model = noisy()
     scores = [
-        Scorer(model, 5, 2, batch_size=4, crew=crew).right(IMAGES, LABELS, 1)
+        Scorer(model, 5, 2, batch_size=4, crew=crew).correct(IMAGES, LABELS, 1)
         for crew in (Crew(), two_devices())
     ]
     np.testing.assert_array_equal(*scores)

@@ -70,8 +70,8 @@ def test_more_draws_make_the_majority_right() -> None:
     # 5 * sqrt(p (1 - p) / 2000) = 0.052 and 0.016.
     images = np.full((2000, 1, 1, 1), 0.5, np.float32)
     labels = np.ones(2000, int)
-    one = Scorer(noisy_coin(1.0), num_draws=1, eval_seeds=1).right(images, labels, 0).mean()
-    many = Scorer(noisy_coin(1.0), num_draws=25, eval_seeds=1).right(images, labels, 0).mean()
+    one = Scorer(noisy_coin(1.0), num_draws=1, eval_seeds=1).correct(images, labels, 0).mean()
+    many = Scorer(noisy_coin(1.0), num_draws=25, eval_seeds=1).correct(images, labels, 0).mean()
     assert abs(one - 0.6915) < 0.052
     assert abs(many - 0.9787) < 0.016
 
@@ -79,11 +79,11 @@ def test_more_draws_make_the_majority_right() -> None:
 def test_evaluation_seeds_are_fresh_noise_and_repeatable() -> None:
     images, labels = np.zeros((200, 1, 1, 1), np.float32), np.ones(200, int)
     scorer = Scorer(noisy_coin(1.0), num_draws=3, eval_seeds=3)
-    right = scorer.right(images, labels, 5)
+    right = scorer.correct(images, labels, 5)
     assert right.shape == (3, 200)
     assert len({row.tobytes() for row in right}) == 3
-    np.testing.assert_array_equal(scorer.right(images, labels, 5), right)
-    assert (scorer.right(images, labels, 6) != right).any()
+    np.testing.assert_array_equal(scorer.correct(images, labels, 5), right)
+    assert (scorer.correct(images, labels, 6) != right).any()
 
 
 @pytest.mark.parametrize("model", [noisy_coin(0.0), noisy_coin(1.0, active="training")])
@@ -97,12 +97,12 @@ def test_a_model_that_is_silent_at_inference_is_scored_once(model: keras.Model) 
 def test_labels_of_another_shape_are_refused(labels: np.ndarray) -> None:
     scorer, images = Scorer(noisy_coin(1.0), 2, 1), np.zeros((3, 1, 1, 1), np.float32)
     with pytest.raises(ValueError, match=r"labels must be integer \[3\].*Received"):
-        scorer.right(images, labels)
+        scorer.correct(images, labels)
 
 
 @pytest.mark.parametrize("name", ["num_draws", "eval_seeds", "batch_size"])
 def test_a_scorer_without_anything_to_do_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1. Received: {name}=0"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1. .*{name}=0"):
         Scorer(noisy_coin(1.0), **{name: 0})
 
 
@@ -118,7 +118,7 @@ def test_trainings_attacks_and_scorings_meet_different_noise(
     monkeypatch.setattr(attacking, "seed_noise", recorded)
     model, images, labels = noisy_network(), np.zeros((4, 2, 2, 1), np.float32), np.zeros(4, int)
     for kind in (0, 1, 2):
-        Scorer(model, 2, 3).right(images, labels, 0, kind)
+        Scorer(model, 2, 3).correct(images, labels, 0, kind)
     attack_in_batches(
         [BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1)], [model], crew=Crew(),
         images=images, labels=labels, targets=None, directory=tmp_path, seed=0, description="test",

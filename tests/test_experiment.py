@@ -20,7 +20,7 @@ from rse_tf.config import parse, report_mistakes
 from rse_tf.layers import noise_layers
 from rse_tf.models import SelfEnsemble
 from rse_tf.reporting import read_json
-from rse_tf.serving import export_classifier
+from rse_tf.models import export_classifier
 from rse_tf.settings import Config, ConfigError
 
 FLAGS = {

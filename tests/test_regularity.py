@@ -258,6 +258,16 @@ def test_a_single_image_has_no_spread() -> None:
     assert found.gradient_norm_std_error == found.hessian_trace_std_error == 0
 
 
+def test_a_model_without_gradients_or_with_nan_is_refused() -> None:
+    model = linear()
+    for function, words in (
+        (lambda x: tf.stop_gradient(model(x)), "without a gradient"),
+        (lambda x: model(x) * np.float32("nan"), "NaN"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            measure_regularity(function, IMAGES, LABELS, probes=1)
+
+
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
@@ -271,7 +281,7 @@ def test_a_single_image_has_no_spread() -> None:
         ("images", {"images": (255 * IMAGES).astype(np.uint8)}),
         ("labels", {"labels": LABELS[:4]}),
         ("labels", {"labels": LABELS.astype(float)}),
-        ("model", {"images": IMAGES * np.float32("nan")}),
+        ("images", {"images": IMAGES * np.float32("nan")}),
     ],
 )
 def test_senseless_arguments_are_named(name: str, changed: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from rse_tf.evaluation import Scorer, Stopping, measure_stopping
 from rse_tf.layers import NoiseLayer, noise_state, set_noise_state
 from rse_tf.models import SelfEnsemble
 from rse_tf.models.stopping import looks
-from rse_tf.serving import export_classifier
+from rse_tf.models import export_classifier
 
 
 def voter(stddev: float = 1.0, classes: int = 2) -> keras.Model:
@@ -147,4 +147,4 @@ def test_the_scorer_stops_where_it_is_told() -> None:
     model, some = voter(), images(100.0, -100.0)
     scorer = Scorer(model, 50, eval_seeds=1, stop_error=0.05)
     assert scorer.classifier.stop_error == 0.05
-    assert scorer.right(some, np.array([0, 1])).all()
+    assert scorer.correct(some, np.array([0, 1])).all()

@@ -21,7 +21,7 @@ FLOORS = [
     {"crew"},
     {"layers", "data", "attacks"},
     {"models"},
-    {"training", "evaluation", "reporting", "serving"},
+    {"training", "evaluation", "reporting"},
     {"defenses"},
     {"defaults"},
     {"__init__"},  # the library, without the command line

@@ -93,7 +93,7 @@ class Attack(abc.ABC):
                 `bounds`; or if the model does not return logits.
         """
         caller = type(self).__name__
-        images = checked_images(caller, images, self.bounds)
+        images = self._check_images(images)
         num_classes = self.check_model(images)
         labels = checked_classes(caller, "labels", labels, len(images), num_classes)
         if targets is not None:
@@ -104,7 +104,8 @@ class Attack(abc.ABC):
         results = []
         for start in range(0, len(images), self.batch_size):
             part = slice(start, start + self.batch_size)
-            results.append([out.numpy() for out in run(images[part], classes[part], scalars)])
+            batch = tf.constant(images[part]), tf.constant(classes[part])
+            results.append([out.numpy() for out in run(*batch, scalars)])
         result = AttackResult(*(np.concatenate(parts) for parts in zip(*results)))
         if not np.isfinite(result.distortion).all():
             raise self._error("model", "returning finite logits and gradients", "NaN or infinite")
@@ -211,6 +212,9 @@ class Attack(abc.ABC):
 
     def _error(self, name: str, expected: str, received: Any) -> ValueError:
         return argument_error(type(self).__name__, name, expected, received)
+
+    def _check_images(self, images: Any) -> np.ndarray:
+        return checked_images(type(self).__name__, images, self.bounds)
 
     def _check_integer(self, name: str, smallest: int) -> None:
         value = checked_integer(type(self).__name__, name, getattr(self, name), smallest)

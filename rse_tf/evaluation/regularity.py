@@ -12,7 +12,16 @@ import tensorflow as tf
 from rse_tf.attacks.losses import Logits, cross_entropy, joint_logits, loss_gradient
 from rse_tf.layers import CommonNoise, is_random, seed_noise
 from rse_tf.progress import progress_bar
+from rse_tf.utils.checks import (
+    argument_error,
+    checked_classes,
+    checked_images,
+    checked_integer,
+    checked_number,
+)
+from rse_tf.utils.classifier import Classifier
 
+_CALLER = "measure_regularity"
 # Keeps the noise of this measurement apart from that of trainings, attacks and scorings.
 _REGULARITY_NOISE = 0x4E55E
 # The directions come from a stream of their own.
@@ -103,14 +112,18 @@ def measure_regularity(
             integer, `seed` is not an integer of at least 0, `smoothing` is not a positive finite
             number, or the model has a loss or derivatives that are not finite.
     """
-    images, labels = _checked(images, labels)
-    for name, value, least in (("num_draws", num_draws, 1), ("probes", probes, 1),
-                               ("seed", seed, 0), ("batch_size", batch_size, 1)):  # fmt: skip
-        if isinstance(value, bool) or int(value) != value or value < least:
-            raise _error(name, f"an integer of at least {least}", value)
-    if smoothing is not None and not (math.isfinite(smoothing) and smoothing > 0):
-        raise _error("smoothing", "a positive finite number or None", smoothing)
-    noise, logits = None, model
+    num_draws = checked_integer(_CALLER, "num_draws", num_draws)
+    probes = checked_integer(_CALLER, "probes", probes)
+    seed = checked_integer(_CALLER, "seed", seed, 0)
+    batch_size = checked_integer(_CALLER, "batch_size", batch_size)
+    if smoothing is not None:
+        smoothing = checked_number(_CALLER, "smoothing", smoothing, positive=True)
+    images = checked_images(_CALLER, images)
+    classifier = Classifier(model, _CALLER)
+    num_classes = classifier.look(images).num_classes
+    labels = checked_classes(_CALLER, "labels", labels, len(images), num_classes)
+    noise = None
+    logits: Logits = classifier
     if is_random(model):
         noise = CommonNoise(model)
         logits = _ensemble(noise, num_draws)
@@ -171,6 +184,9 @@ class _Derivatives:
     def _loss_and_slope(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The loss, and the L2 norm of its gradient."""
         gradient = loss_gradient(self._logits, images, labels)
+        if gradient is None:
+            expected = "differentiable in TensorFlow"
+            raise argument_error(_CALLER, "model", expected, "logits without a gradient")
         return cross_entropy(self._logits(images), labels), tf.sqrt(_dot(gradient, gradient))
 
     def _curvature(self, images: tf.Tensor, labels: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
@@ -198,24 +214,8 @@ def _summary(rows: np.ndarray) -> Regularity:
     """Averages losses, slopes and traces, `[3, number]`, over the images."""
     number = rows.shape[1]
     if not np.isfinite(rows).all():
-        raise _error("model", "with finite logits and derivatives", "NaN or infinite values")
+        expected = "a model with finite logits and derivatives"
+        raise argument_error(_CALLER, "model", expected, "NaN or infinite values")
     loss, slope, trace = (float(mean) for mean in rows.mean(axis=1))
     errors = rows.std(axis=1, ddof=1) / math.sqrt(number) if number > 1 else np.zeros(3)
     return Regularity(slope, float(errors[1]), trace, float(errors[2]), loss)
-
-
-def _checked(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim < 2 or not len(images) or not np.issubdtype(images.dtype, np.floating):
-        found = f"{images.dtype} {images.shape}"
-        raise _error("images", "float [number, ...] with at least one image", found)
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        found = f"{labels.dtype} {labels.shape}"
-        raise _error("labels", f"integer [{len(images)}]", found)
-    return images.astype(np.float32), labels.astype(np.int32)
-
-
-def _error(name: str, expected: str, received: object) -> ValueError:
-    return ValueError(
-        f"measure_regularity: {name} must be {expected}. Received: {name}={received!r}"
-    )

@@ -10,9 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rse_tf.attacks.losses import Logits
 from rse_tf.crew import Crew
 from rse_tf.layers import is_random, seed_noise
 from rse_tf.models import SelfEnsemble
+from rse_tf.utils.checks import checked_classes, checked_images, checked_integer
+from rse_tf.utils.classifier import Classifier
 
 # Keeps the noise of the scoring apart from that of trainings and attacks.
 _SCORING_NOISE = 0x5C0DE
@@ -25,7 +28,8 @@ class Scorer:
     deterministic one.
 
     Args:
-        model: a classifier, from images to logits.
+        model: a `keras.Model` from images to logits, or any callable that is one; with several
+            devices in the pool it must be a Keras model, to be copied to each.
         num_draws: passes that are averaged. Default 50 (Liu et al., 2018).
         eval_seeds: how often an accuracy is measured, each time with fresh noise. Default 3.
         batch_size: images that are predicted at a time.
@@ -36,82 +40,92 @@ class Scorer:
         classifier: what predicts, a `SelfEnsemble` or the model itself.
 
     Raises:
-        ValueError: if a count is below 1, or as `SelfEnsemble`.
+        ValueError: if a count is not an integer of at least 1, if the model is known not to
+            return logits, or as `SelfEnsemble`.
     """
 
     def __init__(
         self,
-        model: keras.Model,
+        model: keras.Model | Logits,
         num_draws: int = 50,
         eval_seeds: int = 3,
         batch_size: int = 128,
         stop_error: float | None = None,
         crew: Crew | None = None,
     ) -> None:
-        counts = {"num_draws": num_draws, "eval_seeds": eval_seeds, "batch_size": batch_size}
-        for name, count in counts.items():
-            if count < 1:
-                raise ValueError(f"Scorer: {name} must be at least 1. Received: {name}={count}")
+        num_draws = checked_integer("Scorer", "num_draws", num_draws)
+        eval_seeds = checked_integer("Scorer", "eval_seeds", eval_seeds)
+        self._batch_size = checked_integer("Scorer", "batch_size", batch_size)
         self.model = model
         self.is_random = is_random(model)
         # Without noise every draw and every seed is the same.
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
-        self._batch_size = batch_size
         self._crew = crew or Crew()
         self.classifier = model
         if self.is_random:
             self.classifier = SelfEnsemble(model, num_draws, stop_error=stop_error)
-        self._predictors: list[Any] = []  # one for each device
+        self._checked = Classifier(self.classifier, "Scorer")
+        self._predictors: dict[tuple[int, ...], list[Any]] = {}  # by shape; one for each device
 
     def predictions(
         self, images: np.ndarray, *seed: int, label: str = "scoring"
     ) -> np.ndarray:
-        """Predicted classes `[number]` of images `[number, height, width, channels]`.
+        """Predicted classes, int64 `[number]`.
 
-        The noise of a batch follows from `seed` and its place. `label` is what the progress bar
-        says.
+        Args:
+            images: floating-point `[number, height, width, channels]`, pixels as the model takes
+                them.
+            seed: numbers that the noise of a batch follows from, beside its place.
+            label: what the progress bar says.
+
+        Raises:
+            ValueError: if the images are no floating-point numbers, or the model does not return
+                logits for them.
         """
         if not len(images):
             return np.zeros([0], np.int64)
-        copies = self._crew.copies(self.classifier, images.shape[1:])
-        self._predictors = self._predictors or [_predictor(c, images.shape[1:]) for c in copies]
+        images = checked_images("Scorer", images)
+        shape = images.shape[1:]
+        self._checked.look(images)
+        copies = self._crew.copies(self.classifier, shape)
+        if shape not in self._predictors:
+            self._predictors[shape] = [_predictor(copy, shape) for copy in copies]
         found = np.zeros([len(images)], np.int64)
 
         def predict(device: int, start: int) -> None:
             part = slice(start, start + self._batch_size)
             seed_noise(copies[device], _SCORING_NOISE, *seed, start)
-            found[part] = self._predictors[device](tf.constant(images[part])).numpy()
+            found[part] = self._predictors[shape][device](tf.constant(images[part])).numpy()
 
         self._crew.work(predict, range(0, len(images), self._batch_size), label)
         return self._crew.total(found)
 
-    def right(
+    def correct(
         self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str = "scoring"
     ) -> np.ndarray:
-        """Which predictions are right, for every evaluation seed: bool `[seeds, number]`.
+        """Which predictions are correct, for every evaluation seed: bool `[seeds, number]`.
 
         Args:
-            images: float `[number, height, width, channels]`.
-            labels: integer `[number]`.
+            images: as for `predictions`.
+            labels: integer `[number]`, or one-hot `[number, classes]`.
             seed: numbers that the noise follows from, beside the evaluation seed.
             label: what the progress bar says.
 
         Raises:
-            ValueError: if `labels` is not `[number]`.
+            ValueError: if `labels` are neither, or as `predictions`.
         """
-        if np.shape(labels) != (len(images),):
-            raise ValueError(
-                f"Scorer.right: labels must be integer [{len(images)}]; of one-hot ones take the "
-                f"argmax, of [number, 1] the column. Received: shape {np.shape(labels)}"
-            )
         rounds = [self.predictions(images, *seed, s, label=label) for s in self.seeds]
+        if len(images):
+            classes = self._checked.look(np.asarray(images)).num_classes
+            labels = checked_classes("Scorer", "labels", labels, len(images), classes)
         return np.stack([found == labels for found in rounds])
 
 
-def _predictor(classifier: keras.Model, image_shape: Sequence[int]) -> Any:
+def _predictor(classifier: keras.Model | Logits, image_shape: Sequence[int]) -> Any:
+    checked = Classifier(classifier, "Scorer")
     return tf.function(
-        lambda images: tf.argmax(classifier(images), axis=-1),
+        lambda images: tf.argmax(checked(images), axis=-1),
         input_signature=[tf.TensorSpec([None, *image_shape], tf.float32)],
         autograph=False,
     )

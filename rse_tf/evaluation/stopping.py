@@ -12,6 +12,8 @@ from rse_tf.layers import seed_noise
 from rse_tf.models import SelfEnsemble
 from rse_tf.models.stopping import looks
 from rse_tf.progress import progress_bar
+from rse_tf.utils.checks import checked_images
+from rse_tf.utils.classifier import Classifier
 
 # Keeps this noise apart from that of trainings, attacks and scoring.
 _STOPPING_NOISE = 0x570B
@@ -51,11 +53,12 @@ def measure_stopping(
     Raises:
         ValueError: if there is no image, or as `SelfEnsemble`.
     """
-    if not len(images):
-        raise ValueError("measure_stopping: images must hold at least one image. Received: none")
+    images = checked_images("measure_stopping", images)
     ensemble = SelfEnsemble(model, num_draws, stop_error=stop_error)
+    classifier = Classifier(model, "measure_stopping")
+    classifier.look(images)
     one_draw = tf.function(
-        lambda x: tf.nn.softmax(tf.cast(model(x, training=False), tf.float32)),
+        lambda x: tf.nn.softmax(classifier(x)),
         input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.float32)],
         autograph=False,
     )

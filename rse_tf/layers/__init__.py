@@ -3,6 +3,7 @@
 from rse_tf.layers.batch_norm import FusedBatchNormalization
 from rse_tf.layers.brelu import BReLU
 from rse_tf.layers.common_noise import CommonNoise
+from rse_tf.layers.dropout import Dropout
 from rse_tf.layers.noise import NoiseLayer
 from rse_tf.layers.noise_state import (
     FrozenNoise,
@@ -16,6 +17,7 @@ from rse_tf.layers.noise_state import (
 __all__ = [
     "BReLU",
     "CommonNoise",
+    "Dropout",
     "FrozenNoise",
     "FusedBatchNormalization",
     "NoiseLayer",

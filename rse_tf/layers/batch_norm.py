@@ -76,9 +76,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Normalises by the parts of the batch on all replicas, as one device would."""
         x = tf.cast(inputs, tf.float32)
-        own = tf.stack([tf.reduce_mean(x, axis=[0, 1, 2]), tf.reduce_mean(x * x, axis=[0, 1, 2])])
-        mean, square = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, own))
-        variance = square - mean * mean
+
+        def mean_of_replicas(own: tf.Tensor) -> tf.Tensor:
+            return context.all_reduce(tf.distribute.ReduceOp.MEAN, own)
+
+        # Two exchanges, for squares minus the square of the mean would cancel where the mean is
+        # large. All replicas have parts of the same size.
+        own_mean, own_variance = tf.nn.moments(x, axes=[0, 1, 2])
+        mean = mean_of_replicas(own_mean)
+        variance = mean_of_replicas(own_variance + tf.square(own_mean - mean))
         outputs = tf.nn.batch_normalization(x, mean, variance, offset, scale, self.epsilon)
         count = tf.cast(tf.reduce_prod(tf.shape(x)[:3]) * context.num_replicas_in_sync, tf.float32)
         return tf.cast(outputs, inputs.dtype), mean, variance * count / (count - 1)

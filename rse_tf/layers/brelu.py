@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from rse_tf.layers.constants import Constant
+from rse_tf.utils.checks import checked_number
 
 
 @keras.saving.register_keras_serializable(package="rse_tf")
@@ -28,14 +30,11 @@ class BReLU(keras.layers.Layer):
         Attacks (2017), arXiv:1707.06728.
     """
 
+    max_value = Constant()
+
     def __init__(self, max_value: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        max_value = float(max_value)
-        if not (math.isfinite(max_value) and max_value > 0):
-            raise ValueError(
-                "BReLU: max_value must be a finite number greater than zero. "
-                f"Received: max_value={max_value}"
-            )
+        max_value = checked_number("BReLU", "max_value", max_value, positive=True)
         self.max_value = max_value
         self.supports_masking = True
 

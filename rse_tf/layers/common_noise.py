@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from rse_tf.layers.noise_state import noise_layers, noise_state
+from rse_tf.utils.classifier import Classifier
 
 
 class CommonNoise:
@@ -36,6 +37,7 @@ class CommonNoise:
                 "without any"
             )
         self.model = model
+        self._classifier = Classifier(model, "CommonNoise", stacked=True)
         self._streams = [layer.seed_generator.state for layer in layers]
         self._state = tf.Variable(noise_state(model), trainable=False, name="common_noise")
 
@@ -47,4 +49,4 @@ class CommonNoise:
         """Returns the model's output for `images` `[batch, ...]` under the draw that holds."""
         for stream, state in zip(self._streams, tf.unstack(self._state)):
             stream.assign(state)
-        return self.model(images)
+        return self._classifier(images)

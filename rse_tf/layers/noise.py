@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from rse_tf.layers.constants import Constant
+from rse_tf.layers.replicas import next_seed
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS, sample_noise
+from rse_tf.utils.checks import argument_error, checked_number
 
 ACTIVE = ("always", "training", "inference")
 
@@ -50,6 +53,12 @@ class NoiseLayer(keras.layers.Layer):
         Self-Ensemble (2018), arXiv:1712.00673, section 3.
     """
 
+    # Read by compiled graphs: to change the noise, build another layer.
+    stddev = Constant()
+    distribution = Constant()
+    active = Constant()
+    sampler = Constant()
+
     def __init__(
         self,
         stddev: float,
@@ -60,27 +69,19 @@ class NoiseLayer(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        stddev = float(stddev)
-        if not (math.isfinite(stddev) and stddev >= 0):
-            raise ValueError(
-                "NoiseLayer: stddev must be a finite number, zero or greater. "
-                f"Received: stddev={stddev}"
-            )
+        stddev = checked_number("NoiseLayer", "stddev", stddev)
         for name, value, choices in (
             ("distribution", distribution, DISTRIBUTIONS),
             ("active", active, ACTIVE),
             ("sampler", sampler, SAMPLERS),
         ):
             if value not in choices:
-                raise ValueError(
-                    f"NoiseLayer: {name} must be one of {choices}. Received: {name}={value!r}"
-                )
+                raise argument_error("NoiseLayer", name, f"one of {choices}", value)
         if seed is not None:
-            if isinstance(seed, bool) or int(seed) != seed or not 0 <= seed < 2**32:
-                raise ValueError(
-                    "NoiseLayer: seed must be None or an integer from 0 to 2**32 - 1. "
-                    f"Received: seed={seed!r}"
-                )
+            whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+            if not whole or not 0 <= seed < 2**32:
+                expected = "None or an integer from 0 to 2**32 - 1"
+                raise argument_error("NoiseLayer", "seed", expected, seed)
             seed = int(seed)
         self.stddev = stddev
         self.distribution = distribution
@@ -107,20 +108,12 @@ class NoiseLayer(keras.layers.Layer):
             self.distribution,
             self.sampler,
             self.stddev,
-            self._next_seed(),
+            next_seed(self.seed_generator),
             inputs.dtype,
         )
 
     def _is_active(self, training: bool) -> bool:
         return self.active == "always" or (self.active == "training") == bool(training)
-
-    def _next_seed(self) -> tf.Tensor:
-        seed = self.seed_generator.next()
-        # Replicas hold mirrored copies of the state, so only their number tells them apart.
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            seed = tf.random.fold_in(seed, replica.replica_id_in_sync_group)
-        return seed
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.layers.noise import NoiseLayer
-
+from rse_tf.utils.classifier import Classifier
 
 # Keeps the streams of FrozenNoise apart from those of seed_noise.
 _FROZEN = 0xF705E
@@ -72,8 +72,9 @@ def seed_noise(model: keras.layers.Layer, *seed: int) -> None:
 
 
 def _first_state(*seed: int) -> np.ndarray:
-    # The state of a Keras SeedGenerator is a key and a counter of the draws made with it.
-    key = np.random.SeedSequence(seed).generate_state(1)[0]
+    # The state of a Keras SeedGenerator is a key and a counter of the draws made with it. NumPy
+    # pads seeds with zeros: without their number in front, (7, 3) and (7, 3, 0) would be the same.
+    key = np.random.SeedSequence([len(seed), *seed]).generate_state(1)[0]
     return np.array([key, 0], dtype=np.int64)
 
 
@@ -101,14 +102,16 @@ class FrozenNoise:
                 "without any"
             )
         self.model = model
+        self._classifier = Classifier(model, "FrozenNoise", stacked=True)
         self._state = np.stack([_first_state(_FROZEN, seed, i) for i in range(len(layers))])
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the model's output for `images` `[batch, ...]` under the frozen draw."""
         set_noise_state(self.model, self._state)
-        return self.model(images)
+        return self._classifier(images)
 
 
 def _flatten(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    # Keras has no public way to list nested layers; this is what its own trainer uses.
-    return list(model._flatten_layers())
+    # Keras has no public way to list nested layers; this is what its own trainer uses. A function
+    # around a model does not tell what is inside.
+    return list(model._flatten_layers()) if isinstance(model, keras.layers.Layer) else []

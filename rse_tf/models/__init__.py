@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rse_tf.models.ensemble import AveragedEnsemble, SelfEnsemble
+from rse_tf.models.averaged_ensemble import AveragedEnsemble
+from rse_tf.models.export import export_classifier
 from rse_tf.models.network import INIT_NOISE_AT, Network
 from rse_tf.models.registry import (
     MODELS,
@@ -15,6 +16,7 @@ from rse_tf.models.registry import (
     build,
 )
 from rse_tf.models.robustify import robustify
+from rse_tf.models.self_ensemble import SelfEnsemble
 
 __all__ = [
     "AveragedEnsemble",
@@ -29,5 +31,6 @@ __all__ = [
     "SelfEnsemble",
     "VGG16",
     "build",
+    "export_classifier",
     "robustify",
 ]

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from rse_tf.layers import BReLU, FusedBatchNormalization, NoiseLayer
+from rse_tf.layers import BReLU, Dropout, FusedBatchNormalization, NoiseLayer
+from rse_tf.models.export import export_model
 
 INIT_NOISE_AT = ("first_conv", "second_conv")
 
@@ -108,7 +109,7 @@ class Blocks:
         return keras.layers.MaxPooling2D(2, dtype=self._dtype)(x)
 
     def dropout(self, x: Any, rate: float) -> Any:
-        return keras.layers.Dropout(rate, dtype=self._dtype)(x)
+        return Dropout(rate, dtype=self._dtype)(x)
 
     def flatten(self, x: Any) -> Any:
         return keras.layers.Flatten(dtype=self._dtype)(x)
@@ -203,6 +204,9 @@ class Network(keras.Model):
             x = blocks.activation(blocks.conv(x, extra_convolution, 3, padding="same"))
         outputs = blocks.logits(self.hidden(blocks, x), num_classes)
         super().__init__(inputs=inputs, outputs=outputs, name=name)
+        # The layers have their own policies. The model's would round the pixels beforehand where
+        # the global one is of low precision.
+        self.dtype_policy = "float32"
         self._settings = {
             "input_shape": shape,
             "num_classes": int(num_classes),
@@ -217,6 +221,12 @@ class Network(keras.Model):
     def hidden(blocks: Blocks, images: Any) -> Any:
         """Connects the network up to its last hidden layer."""
         raise TypeError("Network is the common base; use one of its subclasses")
+
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", verbose: bool | None = None
+    ) -> None:
+        """Writes a SavedModel whose noise does not repeat; see `rse_tf.export_classifier`."""
+        export_model(self, self.input_shape[1:], filepath, format, verbose)
 
     def get_config(self) -> dict[str, Any]:
         return {**self._settings, "name": self.name}

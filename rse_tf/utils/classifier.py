@@ -15,6 +15,8 @@ from rse_tf.utils.checks import argument_error
 
 # Images that the first look at a model takes.
 _LOOK = 8
+# The side of the images for a network that takes any.
+_ANY_SIZE = 64
 # Half-precision probabilities miss a sum of 1 by so much.
 _SUM_TOLERANCE = 2e-2
 # Makes the logits of a network large, and leaves probabilities between 0 and 1.
@@ -39,14 +41,14 @@ class Output(NamedTuple):
 
 
 # By the model, and gone with it: one look for each model and shape, whoever takes it.
-_seen: weakref.WeakKeyDictionary[Any, dict[Any, Output]] = weakref.WeakKeyDictionary()
+_seen: weakref.WeakKeyDictionary[Any, dict[Any, dict[Any, Output]]] = weakref.WeakKeyDictionary()
 
 
 class Classifier:
     """A model as this package calls it: in inference mode, for float32 logits.
 
     The first call for a shape of images looks at what the model returns. The look is one forward
-    pass, whose noise draws do not count: the streams of a Keras model go on where they were.
+    pass, which leaves no trace: the random streams of a Keras model go on where they were.
 
     Args:
         model: a `keras.Model`, or any callable from float32 images `[batch, ...]` to logits
@@ -90,16 +92,21 @@ class Classifier:
         """
         key = tuple(images.shape[1:])
         if key not in self._outputs:
-            streams = _streams(self.model)
-            before = [stream.numpy() for stream in streams]
+            states = _states(self.model)
+            before = [state.numpy() for state in states]
             self._outputs[key] = self._inspect(tf.constant(images[:_LOOK], tf.float32))
-            for stream, state in zip(streams, before):
-                stream.assign(state)
+            for state, value in zip(states, before):
+                state.assign(value)
         output = self._outputs[key]
         if len(output.shape) == 3 and not self._stacked:
             shape = (output.shape[0], "batch", output.shape[2])
             raise self._error("returning logits [batch, classes]", f"stacked logits {shape}")
         return output
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """The last shape of images that the model was looked at with."""
+        return next(reversed(self._outputs), None)
 
     def look_at_shape(self, image_shape: Sequence[int | None]) -> Output:
         """`look` where no images are at hand, such as in a graph: at random ones in [0, 1].
@@ -107,9 +114,10 @@ class Classifier:
         Args:
             image_shape: `(height, width, channels)`.
         """
-        key = tuple(image_shape)
-        if key in self._outputs or None in key:
-            return self._outputs.get(key, Output((None, None), False))
+        # A network for images of any size is looked at with small ones.
+        key = tuple(_ANY_SIZE if size is None else size for size in image_shape)
+        if key in self._outputs:
+            return self._outputs[key]
         pixels = np.random.default_rng(0).random((_LOOK, *key), np.float32)
         with tf.init_scope():
             return self.look(pixels)
@@ -152,7 +160,7 @@ class Classifier:
         if not np.isfinite(logits).all():
             raise self._error("returning finite logits", "NaN or infinite values")
         kind = _kind_of_probabilities(logits)
-        # An untrained network may have such logits by chance. Those of brighter images give it away.
+        # An untrained network may have such logits by chance: those of brighter images tell.
         if kind is not None and not _ends_in_logits(self.model):
             brighter = self._single(self.model(images * _AMPLIFY, **self._training))
             if _kind_of_probabilities(np.asarray(brighter).astype(np.float32)) == kind:
@@ -211,18 +219,15 @@ def _outputs_of(model: Any) -> dict[Any, Output]:
     # A bound method is a new object each time it is named; its model and function are not.
     owner, function = getattr(model, "__self__", model), getattr(model, "__func__", None)
     try:
-        known = _seen.setdefault(owner, {})
+        return _seen.setdefault(owner, {}).setdefault(function, {})
     except TypeError:  # no weak reference or no hash: this one is looked at by itself
         return {}
-    return known.setdefault(function, {})  # type: ignore[return-value]
 
 
-def _streams(model: Any) -> list[Any]:
-    """The random streams of a Keras model."""
+def _states(model: Any) -> list[Any]:
+    """What a call may change of a Keras model: its random streams, and whatever it counts."""
     model = getattr(model, "__self__", model)
-    if not isinstance(model, keras.layers.Layer):
-        return []
-    return [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
+    return list(model.non_trainable_variables) if isinstance(model, keras.layers.Layer) else []
 
 
 def _last_layer(model: Any) -> Any:
