@@ -16,7 +16,7 @@ IDS = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 # From the bottom to the top. A room imports from lower lines and from itself, never from its
 # neighbours on the same line.
 FLOORS = [
-    {"progress"},
+    {"progress", "ranges"},
     {"files"},
     {"crew"},
     {"layers", "data", "attacks"},
