@@ -25,7 +25,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDI
 
 
 class FileError(RuntimeError):
-    """A file cannot be written, and not by a fault of the program."""
+    """A file cannot be written, or is damaged, and not by a fault of the program."""
 
 
 def disk_trouble(error: Exception) -> str | None:
@@ -63,6 +63,23 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         if trouble is None:
             raise
         raise FileError(f"cannot write {os.fspath(path)}: {trouble}") from error
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], advice: str) -> Iterator[None]:
+    """Names the path when the block finds that it is damaged.
+
+    Args:
+        path: the file that the block reads.
+        advice: what to do then.
+
+    Raises:
+        FileError: if the block raises what reading a damaged file does.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        raise FileError(f"{os.fspath(path)} is damaged ({error}); {advice}") from error
 
 
 @contextlib.contextmanager

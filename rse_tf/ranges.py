@@ -43,8 +43,8 @@ def out_of_range(name: str, value: Any, l2: bool = False) -> str | None:
     """Returns what a flag must be, or `None` if its value is that.
 
     Args:
-        name: the flag.
-        value: a number, several of them, `None`, or the value of a flag without a range.
+        name: the flag, one of those in `RANGES`.
+        value: a number, several of them, or `None`.
         l2: whether the distances of the attack are L2 distances, which may be above 1.
     """
     items = [item for item in (value if isinstance(value, tuple) else (value,)) if item is not None]

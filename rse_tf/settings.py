@@ -18,7 +18,7 @@ from rse_tf.defaults import ATTACK_FLAGS, GRADIENTS, attack_points, run_defaults
 from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models import INIT_NOISE_AT, MODELS
-from rse_tf.ranges import out_of_range
+from rse_tf.ranges import RANGES, out_of_range
 
 
 class ConfigError(ValueError):
@@ -256,10 +256,10 @@ class Config:
     def _check_numbers(self) -> None:
         # pgd has one norm for all of its distances, the other attacks have only the other one.
         only_l2 = self.norm == "l2" and self.attacks == ("pgd",)
-        for field in dataclasses.fields(self):
-            expected = out_of_range(field.name, getattr(self, field.name), only_l2)
+        for name in (name for names, _, _ in RANGES for name in names):
+            expected = out_of_range(name, getattr(self, name), only_l2)
             if expected is not None:
-                raise self._error(field.name, expected)
+                raise self._error(name, expected)
         for attack in self.attacks:
             if attack.startswith("cleverhans") and 0 in (self.epsilon or ()):
                 raise self._error("epsilon", f"greater than 0 for --attack={attack}")
