@@ -217,7 +217,7 @@ class Loop:
             path = saved[number].with_suffix("")
             try:
                 checkpoint.restore(str(path))
-            except tf.errors.OpError as error:
+            except (tf.errors.OpError, IndexError) as error:  # so it calls a file that is cut off
                 say(f"{self._label}: {path} is damaged ({type(error).__name__}), not used")
                 continue
             say(f"{self._label}: going on after epoch {int(self._epoch)}")
