@@ -107,10 +107,10 @@ MISTAKES = [
     # Grey levels of 255 where pixels lie in [0, 1].
     ("--attack=pgd --epsilon=8", "--epsilon must be at most 1, for pixels lie in [0, 1]; 8 of 255 "
      "levels is 8/255. Received: (8.0,)"),
-    ("--attack=pgd,bim --norm=l2 --epsilon=2,4", "; 4 of 255 levels is 4/255. Received: (2.0, 4.0)"),
+    ("--attack=pgd,bim --norm=l2 --epsilon=2,4", "4 of 255 levels is 4/255. Received: (2.0, 4.0)"),
     ("--attack=bim --step_size=2", "--step_size must be at most 1, for pixels lie in [0, 1]; 2 of"),
     ("--attack=rand_fgsm --random_step=2 --epsilon=1", "--random_step must be at most 1, for"),
-    ("--training_epsilon=8", "--training_epsilon must be at most 1, for pixels lie in [0, 1]; 8 of"),
+    ("--training_epsilon=8", "--training_epsilon must be at most 1, for pixels lie in [0, 1]; 8"),
     ("--retraining_epsilon=0.1,8", "--retraining_epsilon must be at most 1, for pixels lie in"),
     ("--attack=pgd --norm=l2 --epsilon=2 --training_epsilon=2", "--training_epsilon must be at"),
     # No fractions.
