@@ -6,6 +6,7 @@ import errno
 import os
 import pathlib
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,12 +107,29 @@ def test_errors_of_the_disk_end_a_program_in_one_line(
     assert lines[0].startswith("error: cannot write /somewhere/a.png: Permission denied; name ")
 
 
+def test_without_room_for_its_size_a_file_is_not_begun(tmp_path: pathlib.Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    began = False
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(FileError, match="File too large; make room"):
+            with atomic_path(tmp_path / "a", size=1_000_001):
+                began = True
+        with atomic_path(tmp_path / "b", size=1_000_000) as unfinished:
+            unfinished.write_bytes(b"x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not began and [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert (tmp_path / "b").read_bytes() == b"x"
+
+
 SCRIPT = """
-import pathlib, resource, sys
+import keras, pathlib, resource, sys
 sys.path.insert(0, {tests!r})
 import trainings as t
 from rse_tf.training import Trainer
 from rse_tf import config
+keras.Model.save_weights = None  # is not to begin
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 trainer = Trainer(t.SMALL, t.SETTINGS, pathlib.Path({models!r}))
 config.report_mistakes(lambda: trainer.fit(t.SPEC))
@@ -119,7 +137,7 @@ config.report_mistakes(lambda: trainer.fit(t.SPEC))
 
 
 def test_a_process_without_room_for_its_network_ends_in_one_line(tmp_path: pathlib.Path) -> None:
-    # HDF5 would take the whole process down: 2.4 MB of weights where files end at 1 MB.
+    # 2.4 MB of weights where files end at 1 MB: HDF5 may take the whole process down with it.
     script = SCRIPT.format(tests=os.path.dirname(__file__), models=str(tmp_path))
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     errors = re.findall(r"^error: .*", process.stderr.replace("\r", "\n"), re.MULTILINE)
