@@ -13,6 +13,8 @@ import tensorflow as tf
 from absl import flags
 
 from rse_tf.data import DataError
+from rse_tf.files import FileError, disk_trouble
+from rse_tf.utils.ranges import number
 from rse_tf.settings import Config, ConfigError, as_text, field_type
 from rse_tf.training import TrainingError
 
@@ -46,7 +48,11 @@ def parse(arguments: Sequence[str], description: str) -> Config:
 
 def help_text(description: str) -> str:
     """The flags by group, a line or two each."""
-    lines = [description.strip(), "", "Flags, with their defaults (--flagfile=FILE reads a file):"]
+    lines = [
+        description.strip(),
+        "",
+        "Flags, with their defaults; a number may be 8/255 (--flagfile=FILE reads a file):",
+    ]
     group = None
     for field in dataclasses.fields(Config):
         if field.metadata["group"] != group:
@@ -73,8 +79,14 @@ def report_mistakes(program: Callable[[], object]) -> None:
         program()
     except ConfigError as error:
         sys.exit(_fail(error, 2))
-    except (DataError, TrainingError) as error:
+    except (DataError, FileError, TrainingError) as error:
         sys.exit(_fail(error, 1))
+    except OSError as error:  # of a library that writes files of its own
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        name = "" if error.filename is None else f" {error.filename}"
+        sys.exit(_fail(FileError(f"cannot write{name}: {trouble}"), 1))
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
@@ -88,23 +100,35 @@ def _fail(error: Exception, status: int) -> int:
     return status
 
 
+class _Number(flags.FloatParser):
+    """Reads a number, or a fraction such as 8/255."""
+
+    def convert(self, argument: Any) -> float:
+        return number(argument) if isinstance(argument, str) else super().convert(argument)
+
+
 def _define_flags() -> flags.FlagValues:
     # Flags of our own, not absl's global ones, which other libraries fill as well.
     values = flags.FlagValues()
     for field in dataclasses.fields(Config):
+        name, help_ = field.name, field.metadata["help"]
+        if field_type(field) == "float":
+            text = flags.ArgumentSerializer()
+            flags.DEFINE(_Number(), name, field.default, help_, values, serializer=text)
+            continue
         kinds = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer,
-                 "float": flags.DEFINE_float, "str": flags.DEFINE_string}  # fmt: skip
+                 "str": flags.DEFINE_string}  # fmt: skip
         define = kinds.get(field_type(field), flags.DEFINE_list)
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        define(field.name, default, field.metadata["help"], flag_values=values)
+        define(name, default, help_, flag_values=values)
     return values
 
 
 def _convert(field: dataclasses.Field[Any], value: Any) -> Any:
     if value is None or not field_type(field).startswith("tuple"):
         return value
-    kind = {"tuple[str, ...]": str, "tuple[int, ...]": int}.get(field_type(field), float)
+    kind = {"tuple[str, ...]": str, "tuple[int, ...]": int}.get(field_type(field), number)
     try:
-        return tuple(kind(item) for item in value)
+        return tuple(kind(str(item)) for item in value)  # those of a default are no text
     except ValueError as error:
         raise ConfigError(f"--{field.name} must be numbers. Received: {','.join(value)}") from error

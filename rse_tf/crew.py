@@ -32,6 +32,9 @@ class Crew:
 
     Attributes:
         is_chief: whether this process is the one of its run that writes and reports.
+
+    Raises:
+        ValueError: if this process is neither chief nor worker of the strategy's cluster.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
@@ -140,11 +143,20 @@ class Crew:
 
 
 def _place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """Which of how many processes this one is; the chief is number 0."""
+    """Which of how many processes this one is; the chief is number 0.
+
+    Raises:
+        ValueError: if it is none of the workers, such as an evaluator.
+    """
     resolver = strategy.cluster_resolver
     if resolver is None:
         return 0, 1
     jobs = resolver.cluster_spec().as_dict()
+    if jobs and resolver.task_type not in ("chief", "worker"):
+        raise ValueError(
+            "Crew: strategy must be of a chief or a worker of its cluster. "
+            f"Received: task type {resolver.task_type!r}"
+        )
     chiefs, workers = len(jobs.get("chief", [])), len(jobs.get("worker", []))
     before = chiefs if resolver.task_type == "worker" else 0
     return before + (resolver.task_id or 0), max(chiefs + workers, 1)

@@ -15,12 +15,12 @@ from rse_tf import data, defenses
 from rse_tf.assessment import Assessment
 from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer
-from rse_tf.files import atomic_write_text
+from rse_tf.files import atomic_folder, atomic_write_text
 from rse_tf.models import MODELS, NetworkSpec, export_classifier
 from rse_tf.progress import say
 from rse_tf.reporting import Gallery, Row, format_table, write_report
 from rse_tf.settings import Config, ConfigError
-from rse_tf.training import Trainer, make_strategy, use_gpus_politely
+from rse_tf.training import NotTrainedError, Trainer, make_strategy, use_gpus_politely
 
 
 def run(config: Config, may_train: bool = True) -> list[Row]:
@@ -39,15 +39,13 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     """
     crew = assemble(config)
     dataset = load_data(config)
-    if crew.is_chief:
-        flags = "\n".join(config.as_flags()) + "\n"
-        atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
+    network_spec(config, dataset)  # a run that cannot be leaves no folder
+    if crew.is_chief and may_train:
+        _write_flags(config)
     models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
-    substitute = None
-    if config.substitute is not None and config.attacks:
-        # Trained from another seed: what an attacker without access to the defense has.
-        other = dataclasses.replace(config, seed=(config.seed + 1) % 2**32)
-        substitute = train_defense(other, config.substitute, dataset, may_train)
+    substitute = _train_substitute(config, dataset, may_train)
+    if crew.is_chief and not may_train:
+        _write_flags(config)
     rows: list[Row] = []
     galleries: list[Gallery] = []
     for defense, model in models.items():
@@ -60,12 +58,29 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     return rows
 
 
+def _write_flags(config: Config) -> None:
+    flags = "\n".join(config.as_flags()) + "\n"
+    atomic_write_text(pathlib.Path(str(config.workdir)) / "flags.txt", flags)
+
+
+def _train_substitute(
+    config: Config, dataset: data.Dataset, may_train: bool = True
+) -> keras.Model | None:
+    """The network to attack in place of the defenses, if there is to be one."""
+    if config.substitute is None or not config.attacks:
+        return None
+    # Trained from another seed: what an attacker without access to the defense has.
+    other = dataclasses.replace(config, seed=(config.seed + 1) % 2**32)
+    return train_defense(other, config.substitute, dataset, may_train)
+
+
 def train(config: Config) -> None:
-    """Trains every defense of a run and says where the networks are."""
+    """Trains every defense of a run, and its substitute, and says where the networks are."""
     assemble(config)
     dataset = load_data(config)
     for defense in config.defense:
         train_defense(config, defense, dataset)
+    _train_substitute(config, dataset)
     say(f"trained networks: {config.models_dir}")
 
 
@@ -94,7 +109,8 @@ def export(config: Config) -> None:
     model = train_defense(config, config.defense[0], dataset, may_train=False)
     classifier = Scorer(model, *config.num_draws, stop_error=config.stop_error).classifier
     if crew.is_chief:
-        export_classifier(classifier, dataset.image_shape, config.export_dir)
+        with atomic_folder(config.export_dir) as unfinished:
+            export_classifier(classifier, dataset.image_shape, unfinished)
     say(f"SavedModel: {config.export_dir}")
     crew.wait()
 
@@ -117,6 +133,7 @@ def load_data(config: Config) -> data.Dataset:
 
     Raises:
         ConfigError: if they are too small for an attack.
+        DataError: if they cannot be loaded, or have no class of a name in the flags.
     """
     dataset = data.load(
         config.dataset,
@@ -131,15 +148,25 @@ def load_data(config: Config) -> data.Dataset:
             f"--resize must be below the side of the images, {side}. "
             f"Received: {','.join(map(str, config.resize))}"
         )
+    for name in (config.image_class, *(config.target_class or ())):
+        if name is not None:
+            dataset.class_index(name)
     return dataset
 
 
 def train_defense(
     config: Config, defense: str, dataset: data.Dataset, may_train: bool = True
 ) -> keras.Model:
-    """Trains a defense, or looks it up; returns its classifier in float32."""
+    """Trains a defense, or looks it up; returns its classifier in float32.
+
+    Raises:
+        NotTrainedError: if `may_train` is false and a network of it is not there.
+    """
     trainer, spec = _trainer(config, dataset, may_train), network_spec(config, dataset)
-    return defenses.train(defense, spec, trainer, config.defense_settings())
+    try:
+        return defenses.train(defense, spec, trainer, config.defense_settings())
+    except NotTrainedError as error:
+        raise NotTrainedError(f"{defense}: {error}") from error
 
 
 def train_member(config: Config, defense: str, number: int, dataset: data.Dataset) -> None:
@@ -152,8 +179,13 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
     """The network of a run, with the noise of RSE.
 
     Raises:
-        ConfigError: if the images are too small for it.
+        ConfigError: if the images are too small for it, or Keras has channels in front.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise ConfigError(
+            "rse_tf has the channels of images last: set \"image_data_format\": \"channels_last\" "
+            f"in keras.json. Received: {keras.config.image_data_format()!r}"
+        )
     name, (height, width, _) = str(config.model), dataset.image_shape
     smallest = MODELS[name].smallest
     if min(height, width) < smallest:

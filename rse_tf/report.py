@@ -12,6 +12,7 @@ import sys
 from absl import flags
 
 from rse_tf import config, experiment
+from rse_tf.files import reading
 from rse_tf.reporting import (
     PAPER,
     format_table,
@@ -38,13 +39,19 @@ def main(arguments: list[str]) -> None:
     table = own["table"].value
     if table not in (None, *PAPER):
         raise ConfigError(f"--table must be one of {', '.join(PAPER)}. Received: {table!r}")
-    files = sorted(file for folder in folders for file in pathlib.Path(folder).rglob("result.json"))
+    roots = [pathlib.Path(folder).expanduser() for folder in folders]
+    files = sorted(file for root in roots for file in root.rglob("result.json"))
     if not files:
         raise ConfigError(f"no finished run, with a result.json, in: {' '.join(folders) or '-'}")
-    rows = [row for file in files for row in read_json(file).rows]
-    galleries = [gallery for file in files for gallery in load_galleries(file.parent)]
+    rows, galleries = [], []
+    for file in files:
+        advice = "delete it, and the command of its run writes it anew"
+        with reading(file, advice):
+            rows += read_json(file).rows
+        with reading(file.parent / "gallery_*.npz", advice):
+            galleries += load_galleries(file.parent)
     runs, versions = {"runs": [str(file.parent) for file in files]}, experiment.versions()
-    output = pathlib.Path(own["output"].value)
+    output = pathlib.Path(own["output"].value).expanduser()
     if table is None:
         print(format_table(rows))
         paths = write_report(output, rows, galleries, flags=runs, versions=versions)

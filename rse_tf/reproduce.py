@@ -6,6 +6,7 @@ python -m rse_tf.reproduce --table=rse/table2 [--scale=smoke|cpu|paper] [--rows=
 --num_images=100. What is finished is not run again, and a run that was killed goes on.
 """
 
+import os
 import sys
 
 from absl import flags
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> None:
     if own["table"].value is None:
         raise ConfigError("--table=NAME is needed; --list names them all")
     table, scale, output, rows = (own[n].value for n in ("table", "scale", "output", "rows"))
+    output = os.path.expanduser(output)
     shard = own["shard"].value and reproduction.Shard.parse(own["shard"].value)
     data_dir = own["data_dir"].value
     for path in reproduction.reproduce(table, scale, output, rows, extra, data_dir, shard):

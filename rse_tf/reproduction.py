@@ -16,6 +16,7 @@ import keras
 from rse_tf import config, experiment
 from rse_tf.data import DATASETS
 from rse_tf.defenses import is_ensemble
+from rse_tf.files import DAMAGE, reading
 from rse_tf.reporting import PAPER, Row, load_galleries, plain, read_json, write_exhibit
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import TrainingError
@@ -209,12 +210,17 @@ def _write(
 ) -> list[pathlib.Path]:
     """Writes an exhibit from all its runs that are finished, those of other commands included."""
     finished = [(run, rows) for run in runs if (rows := finished_rows(run)) is not None]
+    galleries = []
+    for run, _ in finished:
+        folder = pathlib.Path(str(run.workdir))
+        with reading(folder / "gallery_*.npz", f"delete {folder}, and its row is run anew"):
+            galleries += load_galleries(folder)
     return write_exhibit(
         exhibit,
         [row for _, rows in finished for row in rows],
         folder,
         _head(command, len(finished), len(runs)),
-        [gallery for run, _ in finished for gallery in load_galleries(str(run.workdir))],
+        galleries,
         flags={"command": command},
         versions=experiment.versions(),
     )
@@ -227,8 +233,8 @@ def finished_rows(run: Config) -> list[Row] | None:
         return None
     try:
         result = read_json(file)
-    except ValueError as error:  # of another version
-        print(f"not used: {error}", flush=True)
+    except DAMAGE as error:  # or of another version
+        print(f"{file} is not used, and written anew: {error}", flush=True)
         return None
     flags = plain(dataclasses.asdict(run), "flags")
     # Where the data lies changes nothing.

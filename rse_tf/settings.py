@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from rse_tf.defaults import ATTACK_FLAGS, GRADIENTS, attack_points, run_defaults
 from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models import INIT_NOISE_AT, MODELS
+from rse_tf.utils.ranges import RANGES, out_of_range
 
 
 class ConfigError(ValueError):
@@ -31,21 +33,7 @@ def _flag(group: str, default: Any, help_: str, choices: Sequence[str] | None = 
 _DATA, _NETWORK, _DEFENSE, _TRAINING = "Data", "Network", "Defense", "Training"
 _ATTACK, _SCORING, _RUN = "Attack", "Scoring", "Run"
 
-# What a number of these flags, or each of several, must be.
-_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (("image_size", "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
-      "attack_batch_size", "num_draws", "eval_seeds", "binary_search_steps", "members",
-      "retraining_epochs", "restarts", "coordinates", "resize"), lambda x: x >= 1, "at least 1"),
-    (("learning_rate", "attack_learning_rate", "initial_const", "step_size", "temperature"),
-     lambda x: 0 < x < math.inf, "greater than 0"),
-    (("init_noise", "inner_noise", "weight_decay", "confidence", "const", "epsilon", "member_noise",
-      "image_noise", "training_epsilon", "retraining_epsilon", "random_step"),
-     lambda x: 0 <= x < math.inf, "0 or greater"),
-    (("seed",), lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1"),
-    (("validation_fraction",), lambda x: 0 <= x < 1, "0 or greater and below 1"),
-    (("rho",), lambda x: 0 <= x <= 1, "from 0 to 1"),
-    (("stop_error",), lambda x: 0 < x < 1, "greater than 0 and below 1"),
-)  # fmt: skip
+_PATHS = ("data_dir", "workdir", "export_dir", "models_dir", "attacks_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Config:
 
     A field of the data, the network, the defense or the training that is left at `None` takes
     the default of the data set (see `rse_tf.defaults`). Those of an attack stay as they are;
-    `attack_points` has the values that they stand for.
+    `attack_points` has the values that they stand for. A path may begin with `~`.
 
     Raises:
         ConfigError: if a value is impossible, alone or together with the others.
@@ -164,6 +152,7 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_choice(field)
+        self._expand_paths()
         self._check_attack_flags()
         if self.dataset in DATASETS or self.dataset.endswith(".npz"):
             for name in ("image_size", "data_dir"):
@@ -259,13 +248,18 @@ class Config:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, str(folder))
 
+    def _expand_paths(self) -> None:
+        for name in (*_PATHS, *(["dataset"] if self.dataset.endswith(".npz") else [])):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
+
     def _check_numbers(self) -> None:
-        for names, fits, expected in _RANGES:
-            for name in names:
-                value = getattr(self, name)
-                items = value if isinstance(value, tuple) else (value,)
-                if not all(item is None or fits(item) for item in items):
-                    raise self._error(name, expected)
+        # pgd has one norm for all of its distances, the other attacks have only the other one.
+        only_l2 = self.norm == "l2" and self.attacks == ("pgd",)
+        for name in (name for names, _, _ in RANGES for name in names):
+            expected = out_of_range(name, getattr(self, name), only_l2)
+            if expected is not None:
+                raise self._error(name, expected)
         for attack in self.attacks:
             if attack.startswith("cleverhans") and 0 in (self.epsilon or ()):
                 raise self._error("epsilon", f"greater than 0 for --attack={attack}")

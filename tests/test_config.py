@@ -34,6 +34,13 @@ def parse(*arguments: str) -> Config:
         ("--retraining_epsilon=0.1,0.2", "retraining_epsilon", (0.1, 0.2)),
         ("--retraining_epsilon=0.2,0.2", "retraining_epsilon", (0.2, 0.2)),
         ("--validation_fraction=0", "validation_fraction", 0.0),
+        ("--attack=pgd --epsilon=8/255", "epsilon", (8 / 255,)),
+        ("--attack=pgd --epsilon=2/255,4/255,0.5", "epsilon", (2 / 255, 4 / 255, 0.5)),
+        ("--attack=pgd --epsilon=8/255 --step_size=2/255", "step_size", 2 / 255),
+        ("--attack=pgd --norm=l2 --epsilon=1.5", "epsilon", (1.5,)),
+        ("--retraining_epsilon=8/255,16/255", "retraining_epsilon", (8 / 255, 16 / 255)),
+        ("--weight_decay=1/2000", "weight_decay", 1 / 2000),
+        ("--const=1/3,1e-3/2", "const", (1 / 3, 0.0005)),
         ("--image_class=8 --target_class=3,9", "target_class", ("3", "9")),
         ("--binary_search", "binary_search", True),
         ("--nobinary_search", "binary_search", False),
@@ -82,6 +89,7 @@ CONFIGS = {
     "search": Config(binary_search=True, initial_const=1 / 3, dataset="stl10", seed=2**32 - 1),
     "zoo": Config(attack=("zoo",), resize=(8, 14), importance_sampling=True, query_noise="common"),
     "targets": Config(image_class="8", target_class=("3", "9"), num_draws=(1, 5, 50)),
+    "fractions": Config(attack=("pgd",), epsilon=(8 / 255, 2 / 255), step_size=1 / 255),
     "nothing": Config(attack=("none",), validation_fraction=0.0, attacks_dir="x/y"),
     "training": Config(weight_decay=0.0, learning_rate=1 / 30, dtype_policy="mixed_bfloat16"),
     "adam": Config(optimizer="adam", schedule="constant", retraining_epochs=7),
@@ -205,3 +213,14 @@ def test_folders_follow_the_data_set_and_network(
     assert (run.workdir, run.models_dir) == (workdir, models_dir)
     assert run.attacks_dir == f"{workdir}/attacks"
     assert Config(**given, attacks_dir="here").attacks_dir == "here"
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = ("workdir", "models_dir", "attacks_dir", "export_dir")
+    run = parse(*(f"--{name}=~/a" for name in paths), "--dataset=~/b.npz")
+    assert {getattr(run, name) for name in paths} == {"/home/me/a"}
+    assert run.dataset == "/home/me/b.npz"
+    assert parse("--dataset=cifar10", "--data_dir=~/c").data_dir == "/home/me/c"
+    assert parse("--workdir=~").models_dir == "/home/models"
+    assert parse("--workdir=a/~b").workdir == "a/~b"

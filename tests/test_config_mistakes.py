@@ -104,6 +104,20 @@ MISTAKES = [
     ("--attack=bim,cleverhans_fgm --epsilon=0,1", "--epsilon must be greater than 0 for"),
     *[(f"--validation_fraction={value}", "--validation_fraction must be 0 or greater and below 1")
       for value in ("1", "-0.1", "nan")],
+    # Grey levels of 255 where pixels lie in [0, 1].
+    ("--attack=pgd --epsilon=8", "--epsilon must be at most 1, for pixels lie in [0, 1]; 8 of 255 "
+     "levels is 8/255. Received: (8.0,)"),
+    ("--attack=pgd,bim --norm=l2 --epsilon=2,4", "4 of 255 levels is 4/255. Received: (2.0, 4.0)"),
+    ("--attack=bim --step_size=2", "--step_size must be at most 1, for pixels lie in [0, 1]; 2 of"),
+    ("--attack=rand_fgsm --random_step=2 --epsilon=1", "--random_step must be at most 1, for"),
+    ("--training_epsilon=8", "--training_epsilon must be at most 1, for pixels lie in [0, 1]; 8"),
+    ("--retraining_epsilon=0.1,8", "--retraining_epsilon must be at most 1, for pixels lie in"),
+    ("--attack=pgd --norm=l2 --epsilon=2 --training_epsilon=2", "--training_epsilon must be at"),
+    # No fractions.
+    *[(f"--learning_rate={value}", value) for value in ("1/0", "1/", "/3", "1/2/3", "a/b")],
+    *[(f"--attack=fgsm --epsilon=0.1,{value}", f"--epsilon must be numbers. Received: 0.1,{value}")
+      for value in ("1/0", "1/", "/3", "1/2/3", "a/b")],
+    ("--epochs=6/2", "6/2"),
     # What does not go together.
     ("--attack=fgsm --const=1", "--const does not apply to --attack=fgsm, which has --epsilon"),
     ("--attack=fgsm --attack_steps=3", "--attack_steps does not apply to --attack=fgsm"),

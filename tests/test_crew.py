@@ -140,3 +140,46 @@ def test_a_sum_over_one_process_is_its_own(tmp_path: pathlib.Path) -> None:
     array = np.arange(3)
     np.testing.assert_array_equal(two_devices().total(array), array)
     assert isinstance(make_strategy("mirrored"), tf.distribute.MirroredStrategy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "TF_CONFIG must be like .* Received: 'not json'"),
+        ("[]", "TF_CONFIG must be like .* Received: '\\[\\]'"),
+        ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must be like .*'task'"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker"}}', "must be like .*'index'"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}',
+         "all processes of a run are workers, .* Received: evaluator$"),
+        ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+         "Received: ps$"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+         "an index below the number of addresses. Received: worker 2 of 2$"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}',
+         "Received: worker -1 of 1$"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+         "Received: chief 0 of 0$"),
+    ],
+)  # fmt: skip
+def test_a_process_without_a_place_is_told(
+    text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match=message) as raised:
+        make_strategy("multi_worker")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_crew_has_no_evaluators() -> None:
+    cluster = tf.train.ClusterSpec({"worker": ["a:1", "b:1"], "evaluator": ["c:1"]})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver
+
+    class Strategy:
+        cluster_resolver = resolver(cluster, task_type="evaluator", task_id=0)
+
+    class WorkerStrategy:
+        cluster_resolver = resolver(cluster, task_type="worker", task_id=1)
+
+    with pytest.raises(ValueError, match="chief or a worker .* Received: task type 'evaluator'"):
+        Crew(Strategy())
+    assert not Crew(WorkerStrategy()).is_chief

@@ -8,7 +8,7 @@ import pytest
 from digits import digits, some_digits
 
 from rse_tf import data
-from rse_tf.data import DataError, Dataset, Split, make_dataset
+from rse_tf.data import DataError, Split
 
 NAMES = tuple(str(digit) for digit in range(10))
 
@@ -96,17 +96,6 @@ def test_the_fraction_decides_how_many_are_held_out() -> None:
 # Arrays and .npz files.
 
 
-def make(
-    train: tuple[np.ndarray, np.ndarray] | None = None,
-    test: tuple[np.ndarray, np.ndarray] | None = None,
-    fraction: float = 0.1,
-    seed: int = 0,
-) -> Dataset:
-    images, labels = some_digits(60)
-    train, test = train or (images[:40], labels[:40]), test or (images[40:], labels[40:])
-    return make_dataset("set", train, test, NAMES, fraction, seed)
-
-
 def write_npz(path: pathlib.Path, **changes: np.ndarray) -> str:
     images, labels = some_digits(60)
     arrays = {"x_train": images[::2], "y_train": labels[::2],
@@ -184,6 +173,32 @@ def test_what_only_ends_in_npz_is_a_data_error(content: bytes, tmp_path: pathlib
         data.load(str(path))
 
 
+def test_an_npz_file_damaged_in_its_middle_is_a_data_error(tmp_path: pathlib.Path) -> None:
+    for save in (np.savez, np.savez_compressed):
+        images, labels = some_digits(60)
+        path = tmp_path / "a.npz"
+        save(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+        content = bytearray(path.read_bytes())
+        content[2000:2100] = bytes(100 * [255])
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="a.npz: not a readable .npz file: .*numpy.savez"):
+            data.load(str(path))
+
+
+def test_an_npz_file_is_found_by_a_path_and_below_the_home_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [data.load(n).name for n in ("~/a.npz", pathlib.Path(path))] == [path, path]
+
+
+@pytest.mark.parametrize(("name", "size"), [("mnist_5k", 14), ("my.npz", 14), ("cifar10", 0)])
+def test_an_image_size_that_would_do_nothing_is_a_data_error(name: str, size: int) -> None:
+    with pytest.raises(DataError, match=f"^{name}: image_size must be .* image_size={size}$"):
+        data.load(name, image_size=size)
+
+
 def test_an_npz_file_of_python_objects_is_a_data_error(tmp_path: pathlib.Path) -> None:
     path = write_npz(tmp_path / "a.npz", x_train=np.array([None, "pickled"], object))
     with pytest.raises(DataError, match="not a readable .npz file: Object arrays"):
@@ -193,93 +208,47 @@ def test_an_npz_file_of_python_objects_is_a_data_error(tmp_path: pathlib.Path) -
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.eye(10)[np.zeros(30, int)], "labels (30, 10)"),
+        (np.eye(10)[np.zeros(30, int)], "of one-hot ones take labels.argmax(axis=1). Received: "
+         "labels of shape (30, 10)"),
         (np.zeros(0, int), "labels (0,)"),
-        (np.full(30, np.nan), "labels must be integers from 0 to 9. Received: float64"),
-        (np.full(30, -1), "labels must be integers from 0 to 9. Received: int64 from -1 to -1"),
+        (np.full(30, np.nan), "labels.astype(int) makes integers. Received: float64 from nan"),
+        (np.full(30, -1), "number the classes from 0. Received: int64 from -1 to -1"),
+        (np.full(30, 10**9), "labels up to 1000000000"),
+        (np.array(["cat", "dog", "owl"] * 10), "labels must be integers from 0 to 9; of names, "
+         "numpy.unique(labels, return_inverse=True) makes numbers. Received: <U3, such as ['cat']"),
+        (np.array([b"cat"] * 30), "of names, numpy.unique"),
+        (np.arange(30) % 2 == 0, "Received: bool from False to True"),
     ],
 )
 def test_impossible_labels_in_an_npz_file_are_data_errors(
     labels: np.ndarray, message: str, tmp_path: pathlib.Path
 ) -> None:
-    with pytest.raises(DataError, match=re.escape(message)):
+    with pytest.raises(DataError, match=re.escape(message)) as raised:
         data.load(write_npz(tmp_path / "a.npz", y_train=labels))
+    assert str(raised.value).startswith(str(tmp_path)) and "\n" not in str(raised.value)
 
 
-IMAGES, LABELS = np.zeros([8, 4, 4, 1], np.uint8), np.zeros(8, np.int64)
+def test_images_of_one_class_are_a_data_error(tmp_path: pathlib.Path) -> None:
+    for label in (0, 3):
+        labels = np.full(30, label)
+        path = write_npz(tmp_path / "a.npz", y_train=labels, y_test=labels)
+        with pytest.raises(DataError, match=f"two classes or more.* Received: only class {label}$"):
+            data.load(path)
 
 
-@pytest.mark.parametrize(
-    ("images", "labels", "message"),
-    [
-        (IMAGES[:, 0, 0], LABELS, "images must be [number, height, width(, channels)] with as "
-         "many labels [number]. Received: images (8, 1) and labels (8,)"),
-        (IMAGES[None], LABELS[:1], "Received: images (1, 8, 4, 4, 1) and labels (1,)"),
-        (IMAGES, LABELS[:7], "Received: images (8, 4, 4, 1) and labels (7,)"),
-        (IMAGES, np.eye(10)[LABELS], "Received: images (8, 4, 4, 1) and labels (8, 10)"),
-        (IMAGES[:0], LABELS[:0], "Received: images (0, 4, 4, 1) and labels (0,)"),
-        (IMAGES, LABELS + 0.5, "labels must be integers from 0 to 9. Received: float64 from 0.5"),
-        (IMAGES, LABELS - 1, "labels must be integers from 0 to 9. Received: int64 from -1 to -1"),
-        (IMAGES, LABELS + 10, "labels must be integers from 0 to 9. Received: int64 from 10"),
-        (IMAGES.astype(np.int64), LABELS, "images must be uint8 in [0, 255] or floating-point in "
-         "[0, 1]. Received: int64 from 0 to 0"),
-        (IMAGES + 1.5, LABELS, "Received: float64 from 1.5 to 1.5"),
-        (IMAGES - 0.5, LABELS, "Received: float64 from -0.5 to -0.5"),
-        (IMAGES + np.nan, LABELS, "Received: float64 from nan to nan"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_impossible_arrays_are_data_errors(
-    part: str, images: np.ndarray, labels: np.ndarray, message: str
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_channels_in_front_are_a_data_error(
+    channels: int, kind: type, tmp_path: pathlib.Path
 ) -> None:
-    sides = {"train": (IMAGES, LABELS), "test": (IMAGES, LABELS)} | {part: (images, labels)}
-    with pytest.raises(DataError, match=f"^set: {part} .*{re.escape(message)}"):
-        make(**sides)
-
-
-def test_training_and_test_images_of_two_shapes_are_a_data_error() -> None:
-    with pytest.raises(DataError, match=re.escape("Received: (4, 4, 1) and (4, 5, 1)")):
-        make((IMAGES, LABELS), (np.zeros([8, 4, 5], np.uint8), LABELS))
-
-
-def test_without_a_fraction_all_images_are_for_training() -> None:
-    images, labels = some_digits(60)
-    dataset = make((images[:40], labels[:40]), fraction=0.0)
-    assert (len(dataset.train), len(dataset.validation)) == (40, 0)
-    np.testing.assert_array_equal(dataset.train.images, images[:40] / np.float32(255))
-    np.testing.assert_array_equal(dataset.train.labels, labels[:40])
-    assert dataset.fingerprint != make((images[:40], labels[:40])).fingerprint
-
-
-@pytest.mark.parametrize("fraction", [0.05, 0.96, 1.0, -0.5, 1.5])
-def test_a_fraction_that_leaves_a_part_empty_is_a_data_error(fraction: float) -> None:
-    message = f"validation_fraction={fraction} of 8 images"
-    with pytest.raises(DataError, match=re.escape(message)):
-        make((IMAGES, LABELS), (IMAGES, LABELS), fraction=fraction)
-
-
-# The types.
-
-
-def test_a_slice_of_a_split_keeps_images_and_labels_together() -> None:
-    split = data.load().test
-    part = split[5:8]
-    assert len(part) == 3
-    np.testing.assert_array_equal(part.images, split.images[5:8])
-    np.testing.assert_array_equal(part.labels, split.labels[5:8])
-
-
-def test_the_fingerprint_is_that_of_the_training_data() -> None:
-    images, labels = some_digits(60)
-    train, test = (images[:40], labels[:40]), (images[40:], labels[40:])
-    fingerprint = make().fingerprint
-    assert fingerprint == make().fingerprint and re.fullmatch("[0-9a-f]{8}", fingerprint)
-    # Which images are held out counts, the test part does not.
-    assert fingerprint != make(seed=1).fingerprint
-    assert fingerprint == make(test=(255 - test[0], test[1])).fingerprint
-    for index in range(40):
-        changed = images[:40].copy()
-        changed[index, 14, 14, 0] ^= 1
-        assert make((changed, train[1])).fingerprint != fingerprint
-    relabelled = (train[1] + (np.arange(40) == 7)) % 10
-    assert make((train[0], relabelled)).fingerprint != fingerprint
+    images = np.repeat(some_digits(60)[0], channels, axis=-1).astype(kind)
+    images = images / kind(255) if kind is np.float32 else images
+    front = images.transpose(0, 3, 1, 2)
+    path = write_npz(tmp_path / "a.npz", x_train=front[::2], x_test=front[1::2])
+    shape = re.escape(f"Received: images of shape ({channels}, 28, 28)")
+    with pytest.raises(DataError, match=rf"images\.transpose\(0, 2, 3, 1\)\. {shape}$"):
+        data.load(path)
+    # What the message says to do.
+    back = front.transpose(0, 2, 3, 1)
+    loaded = data.load(write_npz(tmp_path / "b.npz", x_train=back[::2], x_test=back[1::2]))
+    assert loaded.image_shape == (28, 28, channels)

@@ -108,12 +108,12 @@ def test_an_unknown_name_is_a_data_error(name: str, tmp_path: pathlib.Path) -> N
     with pytest.raises(DataError) as raised:
         data.load(name, data_dir=str(tmp_path))
     message = str(raised.value)
-    assert message.startswith(f"--dataset={name}: TensorFlow Datasets knows no such set.")
+    assert message.startswith(f"{name}: TensorFlow Datasets knows no such set.")
     assert "mnist_5k" in message and ".npz" in message
 
 
 def test_a_set_of_something_else_than_images_is_a_data_error(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(DataError, match="^--dataset=iris: must have the features 'image'"):
+    with pytest.raises(DataError, match="^iris: must have the features 'image'"):
         data.load("iris", data_dir=str(tmp_path))
 
 
@@ -130,10 +130,10 @@ def test_an_unprepared_set_without_a_network_says_what_to_do(
     with pytest.raises(DataError) as raised:
         data.load("cifar10", data_dir=str(tmp_path))
     message = str(raised.value)
-    assert message.startswith(f"--dataset=cifar10: not prepared in {tmp_path}{os.sep}cifar10")
+    assert message.startswith(f"cifar10: not prepared in {tmp_path}{os.sep}cifar10")
     assert "(ConnectionError)" in message
-    assert "`tfds build cifar10 --data_dir=DIR`" in message and "--data_dir=DIR, or" in message
-    assert "--dataset=mnist_5k, which needs no network" in message
+    assert "`tfds build cifar10 --data_dir=DIR`" in message and "pass data_dir=DIR, or" in message
+    assert "or use mnist_5k, which needs no network" in message
     for raw in ("urllib3", "HTTPSConnectionPool", "Traceback", "\n"):
         assert raw not in message
     assert isinstance(raised.value.__cause__, requests.ConnectionError)
@@ -182,7 +182,7 @@ def pictures() -> list[dict[str, Any]]:
 
 def test_images_of_different_sizes_need_image_size(tmp_path: pathlib.Path) -> None:
     prepare(Pictures(data_dir=str(tmp_path)), {"train": pictures(), "test": pictures()[:3]})
-    with pytest.raises(DataError, match="^--dataset=pictures: .* pass --image_size to resize them"):
+    with pytest.raises(DataError, match="^pictures: .* pass image_size to resize them"):
         data.load("pictures", data_dir=str(tmp_path))
     dataset = data.load("pictures", data_dir=str(tmp_path), image_size=9, validation_fraction=0.5)
     assert dataset.image_shape == (9, 9, 3)
@@ -196,7 +196,7 @@ def test_images_of_different_sizes_need_image_size(tmp_path: pathlib.Path) -> No
 
 def test_a_set_without_a_test_part_is_a_data_error(tmp_path: pathlib.Path) -> None:
     prepare(Pictures(data_dir=str(tmp_path)), {"train": pictures()})
-    message = r"^--dataset=pictures: must have the parts 'train' and 'test'. Received: \['train'\]"
+    message = r"^pictures: must have the parts 'train' and 'test'. Received: \['train'\]"
     with pytest.raises(DataError, match=message):
         data.load("pictures", data_dir=str(tmp_path), image_size=8)
 
@@ -205,3 +205,92 @@ def test_a_set_whose_label_is_no_class_is_a_data_error(tmp_path: pathlib.Path) -
     assert MeasuredPictures.name == "measured_pictures"
     with pytest.raises(DataError, match="'label', a class"):
         data.load("measured_pictures", data_dir=str(tmp_path))
+
+
+# Pixels have the range of their dtype, resized or not.
+
+
+class Deep(Pictures):
+    """Real digits as another feature."""
+
+    label = tfds.features.ClassLabel(num_classes=10)
+
+
+FEATURES: dict[str, tuple[Any, Any]] = {
+    "uint8": (tfds.features.Image(shape=(28, 28, 1)), lambda x: x),
+    "uint16": (
+        tfds.features.Image(shape=(28, 28, 1), dtype=np.uint16, encoding_format="png"),
+        lambda x: x.astype(np.uint16) * 257,  # 65535 = 255 * 257
+    ),
+    "float32": (
+        tfds.features.Image(shape=(28, 28, 1), dtype=np.float32),
+        lambda x: x / np.float32(255),
+    ),
+    "tensor": (tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8), lambda x: x),
+    "plane": (tfds.features.Tensor(shape=(28, 28), dtype=np.uint8), lambda x: x[..., 0]),
+    "float64": (tfds.features.Tensor(shape=(28, 28, 1), dtype=np.float64), lambda x: x / 255),
+}
+
+
+def prepare_digits(feature: Any, change: Any, folder: pathlib.Path) -> list[np.ndarray]:
+    images, labels = some_digits(40)
+    Deep.image = feature
+    rows = [{"image": change(x), "label": int(y)} for x, y in zip(images, labels)]
+    prepare(Deep(data_dir=str(folder)), {"train": rows[::2], "test": rows[1::2]})
+    return sorted((images[1::2] / np.float32(255)), key=lambda image: image.tobytes())
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+def test_every_kind_of_pixels_keeps_its_range(kind: str, tmp_path: pathlib.Path) -> None:
+    digits = prepare_digits(*FEATURES[kind], tmp_path)
+    test = data.load("deep", data_dir=str(tmp_path)).test
+    found = sorted(test.images, key=lambda image: image.tobytes())
+    np.testing.assert_allclose(found, digits, atol=1e-6)
+    half = data.load("deep", data_dir=str(tmp_path), image_size=14).test
+    assert half.images.shape == (20, 14, 14, 1)
+    # Halving keeps what an image holds where its rim is black: 4 pixels become one.
+    for small, large in zip(half.images, test.images):
+        assert small.sum() * 4 == pytest.approx(large.sum(), rel=0.01)
+
+
+def test_black_and_white_pixels_are_0_and_1(tmp_path: pathlib.Path) -> None:
+    feature = tfds.features.Tensor(shape=(28, 28, 1), dtype=np.bool_)
+    prepare_digits(feature, lambda x: x > 127, tmp_path)
+    images = data.load("deep", data_dir=str(tmp_path)).test.images
+    assert set(np.unique(images)) == {0.0, 1.0}
+    half = data.load("deep", data_dir=str(tmp_path), image_size=14).test.images
+    np.testing.assert_allclose(half.mean(), images.mean(), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("feature", "change", "message"),
+    [
+        (tfds.features.Tensor(shape=(28, 28, 1), dtype=np.int64), np.int64, "Received: int64"),
+        (tfds.features.Tensor(shape=(1, 28, 28), dtype=np.uint8), lambda x: x[None, ..., 0],
+         r"transpose\(0, 2, 3, 1\). Received: images of shape \(1, 28, 28\)"),
+        (tfds.features.Tensor(shape=(784,), dtype=np.uint8), lambda x: x.reshape(-1),
+         r"Received: image shape \(784,\)"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("image_size", [None, 14])
+def test_other_pixels_are_refused_by_name(
+    feature: Any, change: Any, message: str, image_size: int | None, tmp_path: pathlib.Path
+) -> None:
+    prepare_digits(feature, change, tmp_path)
+    with pytest.raises(DataError, match=f"^deep: the feature 'image' must .*{message}$"):
+        data.load("deep", data_dir=str(tmp_path), image_size=image_size)
+
+
+def test_floats_of_0_to_255_are_refused_resized_or_not(tmp_path: pathlib.Path) -> None:
+    prepare_digits(FEATURES["float32"][0], lambda x: x.astype(np.float32), tmp_path)
+    for size in (None, 14):
+        with pytest.raises(DataError, match="^deep: train images .* divide them by 255"):
+            data.load("deep", data_dir=str(tmp_path), image_size=size)
+
+
+def test_a_damaged_file_of_a_set_names_the_folder(tmp_path: pathlib.Path) -> None:
+    prepare_digits(*FEATURES["uint8"], tmp_path)
+    for file in tmp_path.rglob("*test.tfrecord*"):
+        file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(DataError, match=f"^deep: the test images in {tmp_path}.*; delete that"):
+        data.load("deep", data_dir=str(tmp_path))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from rse_tf.data.augment import AUGMENTATIONS, Batches
-from rse_tf.data.dataset import DataError, Dataset, Split, make_dataset
+from rse_tf.data.dataset import Dataset, Split, make_dataset
+from rse_tf.data.pixels import DataError
 from rse_tf.data.sources import (
     Arrays,
     load_mnist_5k,
@@ -18,7 +20,7 @@ DATASETS: dict[str, Callable[[], Arrays]] = {"mnist_5k": load_mnist_5k}
 
 
 def load(
-    name: str = "mnist_5k",
+    name: str | os.PathLike[str] = "mnist_5k",
     data_dir: str | None = None,
     seed: int = 0,
     validation_fraction: float = 0.1,
@@ -29,21 +31,32 @@ def load(
     Args:
         name: `"mnist_5k"` (5,000 real digits, no network needed), a name of TensorFlow
             Datasets such as `"mnist"`, `"cifar10"` or `"stl10"`, or the path of an `.npz` file
-            with x_train, y_train, x_test and y_test.
+            with x_train, y_train, x_test and y_test: images and labels as `make_dataset` takes
+            them. The training part keeps the order of its source, and that of `"mnist_5k"` is
+            sorted by class: shuffle before you take the first images, or a share of them.
         data_dir: the TensorFlow Datasets directory; default `~/tensorflow_datasets`.
         seed: which training images are held out for validation follows from it.
         validation_fraction: share of the training images held out. Default 0.1.
         image_size: height and width to resize to, for TensorFlow Datasets only.
 
     Raises:
-        DataError: if there is no such set, it is not one of labelled images, or it is not on
-            this machine and cannot be fetched.
+        DataError: if there is no such set, it is not one of labelled images, it is not on this
+            machine and cannot be fetched, or `image_size` is given for another source.
     """
+    name = os.fspath(name)
+    is_tfds = name not in DATASETS and not name.endswith(".npz")
+    if image_size is not None and (not is_tfds or image_size < 1):
+        raise DataError(
+            f"{name}: image_size must be at least 1, and for a set of TensorFlow Datasets. "
+            f"Received: image_size={image_size}"
+        )
     if name.endswith(".npz"):
+        name = os.path.expanduser(name)
         arrays = load_npz(name)
     elif name in DATASETS:
         arrays = DATASETS[name]()
     else:
+        data_dir = None if data_dir is None else os.path.expanduser(data_dir)
         arrays = load_tfds(name, data_dir, image_size)
     return make_dataset(name, *arrays, validation_fraction=validation_fraction, seed=seed)
 

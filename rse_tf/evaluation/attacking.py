@@ -15,8 +15,9 @@ import numpy as np
 from rse_tf.attacks import AttackResult
 from rse_tf.attacks.attack import Attack
 from rse_tf.crew import Crew
-from rse_tf.files import atomic_path, only_writer
+from rse_tf.files import atomic_path, is_whole_archive, only_writer
 from rse_tf.layers import seed_noise
+from rse_tf.progress import say
 
 # Keeps the noise that an attack meets apart from that of trainings and of the scoring.
 _ATTACK_NOISE = 0xA77AC
@@ -36,7 +37,8 @@ def attack_in_batches(
 ) -> tuple[AttackResult, float]:
     """Attacks all images; batches that are in the directory already are not attacked again.
 
-    The directory must belong to one model and one setting of the attack.
+    Those whose file is damaged are. The directory must belong to one model and one setting of
+    the attack.
 
     Args:
         attacks: the attack on each of the models, with the same settings; their `batch_size` is
@@ -54,7 +56,6 @@ def attack_in_batches(
     Returns:
         The result over all images, and the seconds that the attack took, added up over all devices.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     size = attacks[0].batch_size
     batches = []
     for number, start in enumerate(range(0, len(images), size)):
@@ -67,7 +68,9 @@ def attack_in_batches(
     def attack_batch(device: int, piece: tuple[int, list[Any], pathlib.Path]) -> None:
         number, batch, file = piece
         if file.exists():
-            return
+            if is_whole_archive(file):
+                return
+            say(f"{file} is damaged: its images are attacked anew")
         attacks[device].check_model(images)  # before the noise is seeded, for it draws some
         seed_noise(models[device], _ATTACK_NOISE, seed, number)
         begin = time.perf_counter()

@@ -152,8 +152,8 @@ class Network(keras.Model):
         name: name of the model.
 
     Raises:
-        ValueError: if an argument is not one of the above, or if images of this shape are
-            too small for the network.
+        ValueError: if an argument is not one of the above, if images of this shape are
+            too small for the network, or if Keras is set to channels in front.
     """
 
     smallest = 1
@@ -176,6 +176,12 @@ class Network(keras.Model):
         name: str | None = None,
     ) -> None:
         kind = type(self).__name__
+        if keras.config.image_data_format() != "channels_last":
+            raise ValueError(
+                f"{kind}: images must have their channels last; set \"image_data_format\": "
+                "\"channels_last\" in keras.json, or call keras.config.set_image_data_format("
+                f"'channels_last'). Received: {keras.config.image_data_format()!r}"
+            )
         shape = tuple(int(n) for n in input_shape)
         if len(shape) != 3 or min(shape[:2]) < self.smallest:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 
 import tensorflow as tf
@@ -33,7 +34,8 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
             mirrored with two GPUs or more, else one device.
 
     Raises:
-        ValueError: if `name` is not one of `STRATEGIES`, or TF_CONFIG is missing.
+        ValueError: if `name` is not one of `STRATEGIES`, or TF_CONFIG is missing or does not give
+            this process a place among the workers.
     """
     if name not in STRATEGIES:
         raise ValueError(
@@ -45,12 +47,38 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
                 "make_strategy: name='multi_worker' needs the environment variable TF_CONFIG with "
                 "the addresses of all workers and the place of this one. Received: none"
             )
+        _check_cluster(os.environ["TF_CONFIG"])
         return _multi_worker()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
         return _mirrored(tuple(devices))
     return tf.distribute.get_strategy()
+
+
+def _check_cluster(text: str) -> None:
+    expected = (
+        'make_strategy: TF_CONFIG must be like {"cluster": {"worker": ["host1:2222", '
+        '"host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+    )
+    try:
+        found = json.loads(text)
+        jobs, task = found["cluster"], found["task"]
+        kind, index = task["type"], int(task["index"])
+        places = {job: len(addresses) for job, addresses in jobs.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{expected}. Received: {text!r} ({error!r})") from error
+    others = sorted({*places, kind} - {"chief", "worker"})
+    if others:
+        raise ValueError(
+            f"{expected}; all processes of a run are workers, one of which may be called its "
+            f"chief. Received: {', '.join(others)}"
+        )
+    if not 0 <= index < places.get(kind, 0):
+        raise ValueError(
+            f"{expected}, with an index below the number of addresses. Received: {kind} {index} "
+            f"of {places.get(kind, 0)}"
+        )
 
 
 # One for all trainings of a process: each numbers its collective operations from the same number

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rse_tf.crew import Crew
 from rse_tf.data import Batches, Dataset, Split
-from rse_tf.files import atomic_path, atomic_write_text
+from rse_tf.files import DAMAGE, atomic_path, atomic_write_text, writing
 from rse_tf.layers import seed_noise
 from rse_tf.progress import progress_bar, say
 from rse_tf.training.devices import use_xla
@@ -101,6 +101,8 @@ class Loop:
 
         Raises:
             TrainingDivergedError: if the loss becomes NaN or infinite.
+            TrainingError: if what there is to go on from is damaged.
+            FileError: if the directory is not to be written, or the disk is full.
         """
         checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self._optimizer, epoch=self._epoch
@@ -108,9 +110,8 @@ class Loop:
         manager = tf.train.CheckpointManager(
             checkpoint, str(self._directory / "checkpoint"), max_to_keep=2
         )
-        if manager.restore_or_initialize():
-            say(f"{self._label}: going on after epoch {int(self._epoch)}")
-        history = self._read_history()[: int(self._epoch)]
+        self._restore(checkpoint)
+        history = self._read_history(int(self._epoch))
         for epoch in range(int(self._epoch), self._settings.epochs):
             seed_noise(self.model, self._settings.seed, epoch)
             start = time.perf_counter()
@@ -133,7 +134,8 @@ class Loop:
                 if best or not self._objective.chooses_best:
                     self._save_best()
                 self._write_history(history)
-                manager.save()
+                with writing(self._directory / "checkpoint"):
+                    manager.save()
             validated = "" if accuracy is None else f"validation {accuracy:.1%}  "
             say(
                 f"{self._label}: epoch {epoch + 1}/{self._settings.epochs}  loss {loss:.4f}  "
@@ -199,15 +201,53 @@ class Loop:
         return right / len(split)
 
     def _save_best(self) -> None:
-        with atomic_path(self.best_weights) as unfinished:
+        with atomic_path(self.best_weights, weights_size(self.model)) as unfinished:
             self.model.save_weights(unfinished)
 
     @property
     def _history(self) -> pathlib.Path:
         return self._directory / "history.json"
 
-    def _read_history(self) -> list[dict[str, float | None]]:
-        return json.loads(self._history.read_text()) if self._history.exists() else []
+    def _restore(self, checkpoint: tf.train.Checkpoint) -> None:
+        """Takes up the last checkpoint that is whole, if there are any."""
+        folder = self._directory / "checkpoint"
+        # By their names: of two files that say which ones there are, one could be damaged.
+        saved = {int(path.stem.partition("-")[2]): path for path in folder.glob("ckpt-*.index")}
+        for number in sorted(saved, reverse=True):
+            path = saved[number].with_suffix("")
+            try:
+                checkpoint.restore(str(path))
+            except (tf.errors.OpError, IndexError) as error:  # so it calls a file that is cut off
+                say(f"{self._label}: {path} is damaged ({type(error).__name__}), not used")
+                continue
+            say(f"{self._label}: going on after epoch {int(self._epoch)}")
+            return
+        if saved:
+            raise TrainingError(
+                f"{self._label}: no checkpoint in {folder} is whole; delete {self._directory}, and "
+                "the network is trained from the start"
+            )
+
+    def _read_history(self, epochs: int) -> list[dict[str, float | None]]:
+        """The records of the epochs that are finished: which of them is the best one is there."""
+        if not epochs:
+            return []
+        try:
+            history = json.loads(self._history.read_text())[:epochs]
+            if len(history) < epochs:
+                raise ValueError(f"{len(history)} of {epochs} epochs")
+            [float(record["validation_accuracy"] or 0.0) for record in history]
+        except DAMAGE as error:
+            raise TrainingError(
+                f"{self._history} is damaged ({error}); repair it, or delete {self._directory}, "
+                "and the network is trained from the start"
+            ) from error
+        return history
 
     def _write_history(self, history: list[dict[str, float | None]]) -> None:
         atomic_write_text(self._history, json.dumps(history, indent=1))
+
+
+def weights_size(model: keras.Model) -> int:
+    """Bytes that the files of a model take at most: its weights, and their names."""
+    return sum(weight.nbytes for weight in model.get_weights()) + 2**20

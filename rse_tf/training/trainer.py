@@ -15,10 +15,11 @@ import numpy as np
 
 from rse_tf.crew import Crew
 from rse_tf.data import Dataset
-from rse_tf.files import atomic_path, atomic_write_text, only_writer
+from rse_tf.files import DAMAGE, atomic_path, atomic_write_text, is_whole_archive, only_writer
 from rse_tf.models import NetworkSpec
+from rse_tf.progress import say
 from rse_tf.training.devices import make_strategy
-from rse_tf.training.loop import Loop, TrainingError
+from rse_tf.training.loop import Loop, TrainingError, weights_size
 from rse_tf.training.objectives import CrossEntropy, Objective
 from rse_tf.training.settings import TrainingSettings
 
@@ -69,11 +70,16 @@ class Trainer:
 
         Raises:
             NotTrainedError: if it is not there and `may_train` is false.
+            TrainingError: if what there is to go on from is damaged.
+            FileError: if `models_dir` is not to be written, or the disk is full.
             TrainingDivergedError: if the loss becomes NaN or infinite.
         """
         directory = self.directory(spec, objective, start)
         finished = directory / "model.keras"
         crew = Crew(make_strategy(self.strategy))
+        if crew.is_chief and finished.exists() and not is_whole_archive(finished):
+            with only_writer(directory):
+                self._make_anew(spec, directory)
         # Another run may write it at this moment; what the chief sees counts for all workers.
         if not crew.chief_says(finished.exists()):
             if not self.may_train:
@@ -123,12 +129,33 @@ class Trainer:
         )
         loop.run()
         if crew.is_chief:
-            # Training may have run in low precision; the result does not depend on that.
-            model = spec.build(dtype="float32")
-            model.load_weights(loop.best_weights)
-            with atomic_path(directory / "model.keras") as unfinished:
-                model.save(unfinished)
+            try:
+                self._keep(spec, loop.best_weights)
+            except DAMAGE as error:
+                raise TrainingError(
+                    f"{loop.best_weights} is damaged ({error}); delete {directory}, and the "
+                    "network is trained from the start"
+                ) from error
             shutil.rmtree(directory / "checkpoint")  # of use only to go on
+
+    @staticmethod
+    def _keep(spec: NetworkSpec, weights: pathlib.Path) -> None:
+        """Writes the finished network beside its weights."""
+        # Training may have run in low precision; the result does not depend on that.
+        model = spec.build(dtype="float32")
+        model.load_weights(weights)
+        with atomic_path(weights.with_name("model.keras"), weights_size(model)) as unfinished:
+            model.save(unfinished)
+
+    def _make_anew(self, spec: NetworkSpec, directory: pathlib.Path) -> None:
+        """Replaces a damaged network by one from its weights; without these it is removed."""
+        weights, finished = directory / "best.weights.h5", directory / "model.keras"
+        try:
+            self._keep(spec, weights)
+            say(f"{finished} is damaged: made anew from {weights.name}")
+        except DAMAGE:
+            finished.unlink()
+            say(f"{finished} and {weights.name} are damaged: the network is to be trained anew")
 
     def _facts(
         self, spec: NetworkSpec, objective: Objective, start: keras.Model | None
