@@ -18,7 +18,7 @@ from rse_tf.attacks.attack import Attack
 from rse_tf.crew import Crew
 from rse_tf.defaults import GRADIENTS
 from rse_tf.evaluation import attack_in_batches
-from rse_tf.layers import CommonNoise, is_random
+from rse_tf.layers import NOISE_VERSION, CommonNoise, is_random
 from rse_tf.models import AveragedEnsemble, SelfEnsemble
 from rse_tf.settings import Config
 from rse_tf.training import weights_digest
@@ -192,6 +192,7 @@ class Victim:
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
             self._config.seed, settings, weights_digest(victim),
             *([_REVISIONS[setting.attack]] if setting.attack in _REVISIONS else []),
+            *([{"noise": NOISE_VERSION}] if is_random(victim) else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return pathlib.Path(str(self._config.attacks_dir)) / digest.hexdigest()[:16]

@@ -4,7 +4,7 @@ from rse_tf.layers.batch_norm import FusedBatchNormalization
 from rse_tf.layers.brelu import BReLU
 from rse_tf.layers.common_noise import CommonNoise
 from rse_tf.layers.dropout import Dropout
-from rse_tf.layers.noise import NoiseLayer
+from rse_tf.layers.noise import NOISE_VERSION, NoiseLayer
 from rse_tf.layers.noise_state import (
     FrozenNoise,
     is_random,
@@ -20,6 +20,7 @@ __all__ = [
     "Dropout",
     "FrozenNoise",
     "FusedBatchNormalization",
+    "NOISE_VERSION",
     "NoiseLayer",
     "is_random",
     "noise_layers",

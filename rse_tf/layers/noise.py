@@ -13,6 +13,9 @@ from rse_tf.layers.replicas import next_seed
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS, sample_noise
 from rse_tf.utils.checks import argument_error, checked_number
 
+# Part of the cache keys of whatever was made with noise. Increase it when the same layer and seed
+# no longer give the same noise.
+NOISE_VERSION = 2
 ACTIVE = ("always", "training", "inference")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from rse_tf.crew import Crew
 from rse_tf.data import Dataset
 from rse_tf.files import DAMAGE, atomic_path, atomic_write_text, is_whole_archive, only_writer
+from rse_tf.layers import NOISE_VERSION
 from rse_tf.models import NetworkSpec
 from rse_tf.progress import say
 from rse_tf.training.devices import make_strategy
@@ -162,7 +163,9 @@ class Trainer:
     ) -> dict[str, Any]:
         """Everything the trained weights follow from."""
         revision = {"revision": objective.revision} if objective.revision else {}
+        noisy = spec.init_noise or spec.inner_noise
         return {
+            **({"noise_version": NOISE_VERSION} if noisy else {}),
             "format": _FORMAT,
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
