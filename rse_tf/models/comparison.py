@@ -43,16 +43,16 @@ def assert_same_outputs(
     """
     rng = np.random.default_rng(0)
     batch = keras.tree.map_structure(lambda one: _random(one, rng), inputs)
-    states = [(v, v.numpy()) for one in (model, copy) for v in one.non_trainable_variables]
+    states = _states(model) + _states(copy)
     try:
         before()
-        streams = [(v, v.numpy()) for v in model.non_trainable_variables]
+        state = _states(model)
         expected, actual = _outputs(model, batch), _outputs(copy, batch)
         tolerance = _tolerance(model)
         difference = _difference(expected, actual)
         if difference <= tolerance:
             return
-        _set(streams)
+        _set(state)
         own = _difference(expected, _outputs(model, batch))
     finally:
         _set(states)
@@ -115,7 +115,11 @@ def _tolerance(model: keras.Model) -> float:
     return 2.0 ** (-min([_BITS[one] for one in dtypes if one in _BITS], default=23) / 2)
 
 
-def _set(states: list[tuple[keras.Variable, np.ndarray]]) -> None:
+def _states(model: keras.Model) -> list[tuple[keras.Variable, tf.Tensor]]:
+    return [(v, tf.identity(v.value)) for v in model.non_trainable_variables]
+
+
+def _set(states: list[tuple[keras.Variable, tf.Tensor]]) -> None:
     for variable, value in states:
         variable.assign(value)
 

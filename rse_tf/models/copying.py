@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from rse_tf.models.comparison import assert_same_outputs
 from rse_tf.models.ensemble import AveragedEnsemble, SelfEnsemble
-
-_FUNCTIONS = ("function", "__lambda__")  # how a configuration calls what is a Python function
 
 
 class Copier:
@@ -165,18 +164,19 @@ class Copier:
             ) from error
 
     def _objects(self, layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-        """The functions and layers in a configuration: the functions themselves, copied layers.
+        """The arguments that are functions or layers: the functions themselves, copied layers.
 
-        Keras writes both in words, and reads no lambda again.
+        A configuration has them in words, and Keras reads no lambda again.
         """
-        if type(layer).from_config.__func__.__module__.split(".")[0] not in ("keras", "rse_tf"):
+        if type(layer).from_config.__module__.split(".")[0] not in ("keras", "rse_tf"):
             return {}  # it may want the words
         found: dict[str, Any] = {}
         attributes = vars(layer)
         for key, value in config.items():
             original = attributes.get(key, attributes.get(f"_{key}"))
-            if isinstance(value, dict) and value.get("class_name") in _FUNCTIONS:
-                found[key] = original
+            if inspect.isfunction(original):
+                if not _is_from_keras(original):
+                    found[key] = original
             elif isinstance(layer, (keras.layers.Wrapper, AveragedEnsemble, SelfEnsemble)):
                 if isinstance(original, keras.layers.Layer):
                     found[key] = self.copy(original)
@@ -200,12 +200,16 @@ def input_specs(model: keras.Model) -> Any:
 
 
 def _has_keras_call(model: keras.Model) -> bool:
-    return type(model).call.__module__.split(".")[0] == "keras"
+    return _is_from_keras(type(model).call)
+
+
+def _is_from_keras(item: Any) -> bool:
+    return item.__module__.split(".")[0] == "keras"
 
 
 def _takes_a_graph(kind: type) -> bool:
     """Whether a class is made as `keras.Model(inputs, outputs)` is, and yet another one."""
-    if kind.__module__.split(".")[0] == "keras":
+    if _is_from_keras(kind):
         return False
     arguments = inspect.signature(kind).parameters
     kinds = {argument.kind for argument in arguments.values()}
@@ -223,7 +227,7 @@ def _custom_objects(layer: Any) -> dict[str, Any]:
                 value = type(value)
                 if not hasattr(value, "get_config"):
                     continue
-            if value.__module__.split(".")[0] != "keras":
+            if not _is_from_keras(value):
                 found[keras.saving.get_registered_name(value)] = value
     return found
 
@@ -241,7 +245,7 @@ def _copy_own_state(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None
     store: dict[str, Any] = {}
     layer.save_own_variables(store)
     copy.load_own_variables(
-        {name: _to_numpy(value) for name, value in store.items()}
+        {name: tf.convert_to_tensor(value).numpy() for name, value in store.items()}
     )
     if hasattr(layer, "save_assets"):
         with tempfile.TemporaryDirectory() as folder:
@@ -251,11 +255,6 @@ def _copy_own_state(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None
     for mine, other in zip(layer.weights, copy.weights):
         if mine.trainable != other.trainable:
             other.trainable = mine.trainable
-
-
-def _to_numpy(value: Any) -> Any:
-    # A variable would warn, for it knows less of NumPy's protocol than its tensor does.
-    return keras.ops.convert_to_numpy(getattr(value, "value", value))
 
 
 def _copy_random_streams(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:

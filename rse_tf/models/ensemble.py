@@ -169,7 +169,7 @@ class SelfEnsemble(keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "model": keras.saving.serialize_keras_object(self.model),
+            "model": _serialize(self.model),
             "num_draws": self.num_draws,
             "max_rows": self.max_rows,
             "stop_error": self.stop_error,
@@ -177,7 +177,7 @@ class SelfEnsemble(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SelfEnsemble:
-        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        model = _deserialize(config["model"], custom_objects)
         return cls(**{**config, "model": model})
 
 
@@ -232,16 +232,42 @@ class AveragedEnsemble(keras.Model):
         return _output_shape(self.members[0], input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        members = [keras.saving.serialize_keras_object(member) for member in self.members]
-        return {"name": self.name, "members": members}
+        return {"name": self.name, "members": [_serialize(member) for member in self.members]}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AveragedEnsemble:
-        members = [
-            keras.saving.deserialize_keras_object(member, custom_objects)
-            for member in config["members"]
-        ]
+        members = [_deserialize(member, custom_objects) for member in config["members"]]
         return cls(**{**config, "members": members})
+
+
+def _serialize(model: keras.Model) -> Any:
+    return _without_training(keras.saving.serialize_keras_object(model))
+
+
+def _deserialize(config: Any, custom_objects: Any) -> keras.Model:
+    try:
+        # Files of earlier versions have what _serialize leaves out.
+        return keras.saving.deserialize_keras_object(_without_training(config), custom_objects)
+    except TypeError as error:
+        raise ValueError(
+            "An ensemble cannot be loaded without the classes and functions of its models. "
+            "Register them with keras.saving.register_keras_serializable, or pass them as "
+            f"custom_objects. Received: {str(error)[:300]}"
+        ) from error
+
+
+def _without_training(config: Any) -> Any:
+    """A configuration without the losses and optimizers that its models were trained with."""
+    if isinstance(config, dict):
+        is_object = {"class_name", "config"} <= set(config)
+        return {
+            key: _without_training(value)
+            for key, value in config.items()
+            if not (is_object and key == "compile_config")
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_training(value) for value in config)
+    return config
 
 
 def _output_shape(model: keras.Model, input_shape: Any) -> tuple:
