@@ -65,8 +65,9 @@ class Crew:
                 model(tf.zeros([1, *image_shape]))
             others = [self._copy(model, image_shape, device) for device in self._devices[1:]]
             self._copies[id(model)] = [(model, Copier("Crew")), *others]
-        for _, copier in self._copies[id(model)]:
-            copier.copy_state(random_streams=False)
+        for device, (_, copier) in zip(self._devices, self._copies[id(model)]):
+            with tf.device(device):
+                copier.copy_state(random_streams=False)
         return [copy for copy, _ in self._copies[id(model)]]
 
     def _copy(

@@ -280,9 +280,34 @@ def test_noisy_model_is_refused() -> None:
 
 
 def test_bad_noise_is_refused_before_anything_is_built() -> None:
-    for settings in ((-0.1, 0.1), (0.1, 0.1, "cauchy"), (0.1, 0.1, "gaussian", "never")):
+    for settings in ((0.1, 0.1, "cauchy"), (0.1, 0.1, "gaussian", "never")):
         with pytest.raises(ValueError, match="Received: "):
             rse_tf.robustify(sequential(), *settings)
+
+
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf, None, True, "0.1", (0.1, 0.2)])
+def test_standard_deviation_that_is_none_is_refused_by_its_name(value: Any) -> None:
+    for name, settings in (("init_noise", (value, 0.1)), ("inner_noise", (0.1, value))):
+        with pytest.raises(ValueError, match=f"robustify: {name} must be .*Received: {name}="):
+            rse_tf.robustify(sequential(), *settings)
+
+
+@pytest.mark.parametrize("model, hint", [
+    (keras.Sequential, "not the class"), ("m.keras", "load_model"), (Path("m"), "load_model"),
+    (sequential, "build or load"), (None, "build or load"),
+])  # fmt: skip
+def test_what_is_no_model_is_refused_with_what_to_do(model: Any, hint: str) -> None:
+    with pytest.raises(ValueError, match=f"must be a Keras model. Received: .*{hint}"):
+        rse_tf.robustify(model, 0.1, 0.1)
+
+
+def test_noise_takes_names_that_are_free() -> None:
+    noises = [layers.GaussianNoise(0.1, name=name) for name in ("noise_0", "noise_0_", "noise_2")]
+    model = keras.Sequential([keras.Input((8, 8, 2)), *noises, layers.Conv2D(2, 3),
+                              layers.Conv2D(2, 3)])  # fmt: skip
+    assert [layer.name for layer in noise_layers(rse_tf.robustify(model, 0.4, 0.1))] == [
+        "noise_0__", "noise_1"
+    ]  # fmt: skip
 
 
 def test_a_convolution_called_by_keyword_gets_its_noise() -> None:

@@ -151,17 +151,23 @@ class Copier:
         kind = type(layer)
         try:
             config = layer.get_config()
-            objects = self._objects(layer, config)
+        except NotImplementedError as error:
+            raise self._not_copied(layer, error) from error
+        objects = self._objects(layer, config)
+        try:
             with keras.saving.custom_object_scope(_custom_objects(layer)):
                 if objects:
                     return kind(**{**config, **objects})
                 return kind.from_config(config)
         except (NotImplementedError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self._caller}: every layer must have a get_config and a from_config that make "
-                f"another one like it. Received: {layer.name!r} of type {kind.__name__}, which "
-                f"failed with: {error}"
-            ) from error
+            raise self._not_copied(layer, error) from error
+
+    def _not_copied(self, layer: Any, error: Exception) -> ValueError:
+        return ValueError(
+            f"{self._caller}: every layer must have a get_config and a from_config that make "
+            f"another one like it. Received: {layer.name!r} of type {type(layer).__name__}, which "
+            f"failed with: {error}"
+        )
 
     def _objects(self, layer: Any, config: dict[str, Any]) -> dict[str, Any]:
         """The arguments that are functions or layers: the functions themselves, copied layers.

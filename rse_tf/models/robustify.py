@@ -150,11 +150,13 @@ def _check_layers(model: keras.Model) -> None:
 
 
 def _refuse(layer: keras.layers.Layer) -> None:
+    hint = "put NoiseLayer before its convolutions in its own code"
+    if type(layer) is keras.Sequential:
+        hint = "Keras could not connect its layers; one of them lacks a compute_output_shape"
     raise ValueError(
         "robustify: model must be Functional or Sequential without a call of its own, and so must "
         "everything inside it that has convolutions, for them to be found. "
-        f"Received: {layer.name!r} of type {type(layer).__name__}; put NoiseLayer before "
-        "its convolutions in its own code"
+        f"Received: {layer.name!r} of type {type(layer).__name__}; {hint}"
     )
 
 
