@@ -35,7 +35,7 @@ def check_family(name: str) -> None:
     assert noise_layers(copy)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0", "VGG16"])
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0"])
 def test_copy_of_a_known_network_is_that_network(name: str) -> None:
     check_family(name)
 

@@ -181,8 +181,19 @@ class Subclassed(keras.Model):
         return inputs
 
 
+class NoArguments(keras.Model):
+    """Takes none of what Keras' own configurations hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = [layers.Flatten(), layers.Dense(5)]
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.steps[1](self.steps[0](inputs))
+
+
 def test_ensembles_and_subclassed_models_of_unregistered_parts_go_to_other_devices() -> None:
-    members = [Subclassed(), around(layers.Lambda(lambda x: x / 2)), compiled()]
+    members = [Subclassed(), NoArguments(), around(layers.Lambda(lambda x: x / 2)), compiled()]
     ensemble = rse_tf.AveragedEnsemble([*members, rse_tf.SelfEnsemble(Subclassed(), 3)])
     for model in (Subclassed(), ensemble):
         copy = on_another_device(model)

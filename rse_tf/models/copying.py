@@ -150,7 +150,7 @@ class Copier:
     def _copy_by_config(self, layer: Any) -> Any:
         kind = type(layer)
         try:
-            config = layer.get_config()
+            config = _config(layer)
         except NotImplementedError as error:
             raise self._not_copied(layer, error) from error
         objects = self._objects(layer, config)
@@ -221,6 +221,16 @@ def _takes_a_graph(kind: type) -> bool:
     kinds = {argument.kind for argument in arguments.values()}
     anything = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     return list(arguments)[:3] == ["inputs", "outputs", "name"] or anything <= kinds
+
+
+def _config(layer: Any) -> dict[str, Any]:
+    """A layer's configuration, without what Keras adds and the layer's class does not take."""
+    config, arguments = layer.get_config(), inspect.signature(type(layer)).parameters
+    kinds = {argument.kind for argument in arguments.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds or not _is_from_keras(type(layer).get_config):
+        return config
+    added = {"name", "trainable", "dtype"} - set(arguments)
+    return {key: value for key, value in config.items() if key not in added}
 
 
 def _custom_objects(layer: Any) -> dict[str, Any]:

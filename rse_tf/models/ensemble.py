@@ -250,9 +250,10 @@ def _deserialize(config: Any, custom_objects: Any) -> keras.Model:
         return keras.saving.deserialize_keras_object(_without_training(config), custom_objects)
     except TypeError as error:
         raise ValueError(
-            "An ensemble cannot be loaded without the classes and functions of its models. "
-            "Register them with keras.saving.register_keras_serializable, or pass them as "
-            f"custom_objects. Received: {str(error)[:300]}"
+            "A model of an ensemble cannot be loaded. Register classes and functions that are not "
+            "Keras' own with keras.saving.register_keras_serializable, or pass them as "
+            "custom_objects; and let constructors take what get_config returns. "
+            f"Received: {str(error).splitlines()[0][:200]}"
         ) from error
 
 
