@@ -117,12 +117,20 @@ def test_sequential_that_keras_cannot_connect_is_refused_in_words() -> None:
         rse_tf.robustify(model, 0.1, 0.1)
 
 
+class AlwaysDropout(layers.Dropout):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return super().call(inputs, training=True)
+
+
+class AlwaysTraining(layers.BatchNormalization):
+    """Its moving statistics change at every call."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return super().call(inputs, training=True)
+
+
 def random_at_inference() -> keras.Model:
-    # The moving statistics change at every call, too.
-    return functional(
-        lambda x: layers.Dropout(0.5)(x, training=True),
-        lambda x: layers.BatchNormalization()(x, training=True),
-    )
+    return around(AlwaysDropout(0.5), AlwaysTraining())
 
 
 def test_random_layers_go_on_with_the_same_stream_and_the_original_is_left_alone() -> None:
