@@ -18,7 +18,7 @@ def around(*inside: keras.layers.Layer, dtype: str | None = None) -> keras.Model
     return keras.Sequential(
         [keras.Input(SHAPE), *inside, layers.Conv2D(4, 3, dtype=dtype), layers.Flatten(),
          layers.Dense(5, dtype=dtype)]
-    )  # fmt: skip
+    )
 
 
 def adapted(axis: int | None) -> keras.layers.Layer:
@@ -211,4 +211,4 @@ CASES: dict[str, Callable[[], keras.Model]] = {
     "training step": lambda: functional(kind=Trained),
     "graph with a call inside": lambda: functional(Triple(), layers.Reshape(SHAPE)),
     "sequential built by a call": lambda: keras.Sequential([layers.Conv2D(2, 3), layers.Flatten()]),
-}  # fmt: skip
+}

@@ -16,7 +16,7 @@ FAMILIES = {
     "MobileNetV2": 32, "MobileNetV3Small": 32, "MobileNetV3Large": 32, "VGG16": 32, "VGG19": 32,
     "ResNet50": 32, "ResNet50V2": 32, "DenseNet121": 32, "NASNetMobile": 32,
     "EfficientNetB0": 32, "EfficientNetV2B0": 32, "ConvNeXtTiny": 32,
-}  # fmt: skip
+}
 
 
 def check_family(name: str) -> None:
