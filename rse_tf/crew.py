@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rse_tf.models.copying import Copier
 from rse_tf.progress import progress_bar
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Crew:
         self._devices: tuple[str, ...] = ("",)  # wherever TensorFlow likes
         if isinstance(self._strategy, _SPREAD):
             self._devices = tuple(self._strategy.extended.worker_devices)
-        self._copies: dict[int, list[keras.Model]] = {}
+        self._copies: dict[int, list[tuple[keras.Model, Copier]]] = {}
 
     @property
     def is_chief(self) -> bool:
@@ -52,32 +53,36 @@ class Crew:
     def copies(self, model: keras.Model, image_shape: Sequence[int]) -> list[keras.Model]:
         """A model for each device of this process: itself, and copies for all but the first.
 
-        The copies are kept, and have the weights that the model has at every call.
+        The copies are kept, and have the state that the model has at every call: its weights and
+        all else that Keras would save. Each has random streams of its own.
 
         Raises:
-            ValueError: if a copy is needed and the model does not say how to make one.
+            ValueError: if a copy is needed and the model does not say how to make one, or if the
+                copy gives other outputs.
         """
+        if len(self._devices) == 1:
+            return [model]
         if id(model) not in self._copies:
+            _check_model(model, len(self._devices))
+            if not model.built:
+                model(tf.zeros([1, *image_shape]))
             others = [self._copy(model, image_shape, device) for device in self._devices[1:]]
-            self._copies[id(model)] = [model, *others]
-        for copy in self._copies[id(model)][1:]:
-            copy.set_weights(model.get_weights())
-        return self._copies[id(model)]
+            self._copies[id(model)] = [(model, Copier("Crew")), *others]
+        for device, (_, copier) in zip(self._devices, self._copies[id(model)]):
+            with tf.device(device):
+                copier.copy_state(random_streams=False)
+        return [copy for copy, _ in self._copies[id(model)]]
 
     def _copy(
         self, model: keras.Model, image_shape: Sequence[int], device: str
-    ) -> keras.Model:
-        try:
-            config = model.get_config()
-        except NotImplementedError as error:
-            raise ValueError(
-                f"Crew: model must have a get_config, to be copied to {len(self._devices)} "
-                f"devices; or use one device. Received: {model.name!r}"
-            ) from error
+    ) -> tuple[keras.Model, Copier]:
+        copier = Copier("Crew")
         with tf.device(device):
-            copy = type(model).from_config(config)
+            copy = copier.copy(model)
             copy(tf.zeros([1, *image_shape]))  # a subclassed one has no weights before
-        return copy
+            copier.copy_state(random_streams=False)
+            copier.check(model, copy, keras.KerasTensor((None, *image_shape), "float32"))
+        return copy, copier
 
     def work(self, do: Callable[[int, T], None], pieces: Sequence[T], description: str) -> None:
         """Does all pieces; returns when those of the other processes are done as well.
@@ -140,6 +145,14 @@ class Crew:
     def wait(self) -> None:
         """Waits until all processes of the run are here."""
         self.total(np.zeros([1], np.int32))
+
+
+def _check_model(model: Any, devices: int) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"Crew: model must be a Keras model, to be copied to {devices} devices; or use one "
+            f"device. Received: model={model!r}"
+        )
 
 
 def _place(strategy: tf.distribute.Strategy) -> tuple[int, int]:

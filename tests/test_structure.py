@@ -18,9 +18,9 @@ IDS = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 FLOORS = [
     {"utils", "progress"},
     {"files"},
-    {"crew"},
     {"layers", "data", "attacks"},
     {"models"},
+    {"crew"},
     {"training", "evaluation", "reporting"},
     {"defenses"},
     {"defaults"},

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rse_tf.models.export import export_model, output_shape
+from rse_tf.models.export import export_model
+from rse_tf.models.serialization import deserialize, output_shape, serialize
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.classifier import Classifier
 
@@ -87,17 +88,13 @@ class AveragedEnsemble(keras.Model):
         """Writes a SavedModel whose noise does not repeat; see `rse_tf.export_classifier`."""
         export_model(self, self._classifiers[0].image_shape, filepath, format, verbose)
 
-    def computeoutput_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return output_shape(self.members[0], input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        members = [keras.saving.serialize_keras_object(member) for member in self.members]
-        return {"name": self.name, "members": members}
+        return {"name": self.name, "members": [serialize(member) for member in self.members]}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AveragedEnsemble:
-        members = [
-            keras.saving.deserialize_keras_object(member, custom_objects)
-            for member in config["members"]
-        ]
+        members = [deserialize(member, custom_objects) for member in config["members"]]
         return cls(**{**config, "members": members})

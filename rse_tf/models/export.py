@@ -9,9 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rse_tf.layers import noise_layers
 from rse_tf.utils.checks import argument_error
-from rse_tf.utils.classifier import Classifier
+from rse_tf.utils.classifier import RANDOM_STREAM, Classifier
 
 
 def export_classifier(
@@ -72,13 +71,6 @@ def export_model(
         print(f"SavedModel: {os.fspath(filepath)}")
 
 
-def output_shape(model: keras.Model, input_shape: Any) -> tuple:
-    """The shape of a model's output for a shape of its input."""
-    # Subclassed models know no compute_output_shape; Keras can trace all of them.
-    images = keras.KerasTensor(tuple(input_shape), "float32")
-    return tuple(model.compute_output_spec(images).shape)
-
-
 class _Served(tf.Module):
     """The served functions and the variables they use."""
 
@@ -87,7 +79,10 @@ class _Served(tf.Module):
         self.classifier = classifier
         checked = Classifier(classifier, "export_classifier")
         checked.look_at_shape(image_shape)
-        streams = [layer.seed_generator.state for layer in noise_layers(classifier)]
+        # TensorFlow saves what an attribute holds, and finds not all of a Keras model by itself.
+        self.state = [variable.value for variable in classifier.variables]
+        paths = [variable.path for variable in classifier.variables]
+        streams = [v for v, path in zip(self.state, paths) if path.endswith(RANDOM_STREAM)]
 
         def serve(images: tf.Tensor) -> tf.Tensor:
             # A SavedModel stores the random streams as they were, so that every process that

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import numbers
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from rse_tf.layers import NoiseLayer, noise_layers
+from rse_tf.models.copying import Copier, input_specs, is_graph
 from rse_tf.models.network import NoiseSettings
 
 CONVOLUTIONS = tuple(
@@ -30,10 +36,13 @@ def robustify(
 ) -> keras.Model:
     """Returns a copy of a model with a noise layer before every convolution.
 
-    The copy has the same weights and, with both noises at zero, the same output. Nested
-    models and convolutions inside `TimeDistributed` are treated alike. Training the copy is
-    part of the method: noise in a network that never saw any costs it most of its accuracy
-    (Liu et al., 2018, Figure 2).
+    The copy has the same weights and all other state that Keras saves, such as the statistics of
+    an adapted `Normalization`. With both noises at zero it has the same output: the copy is
+    compared with the model on a random batch, its noise silenced, before it is returned. It is
+    not compiled. Nested models and convolutions inside `TimeDistributed` are treated alike; of a
+    `Lambda` layer the copy calls the same Python function. Training the copy is part of the
+    method: noise in a network that never saw any costs it most of its accuracy (Liu et al., 2018,
+    Figure 2).
 
     Args:
         model: a Functional or Sequential model; it is left as it is.
@@ -48,9 +57,74 @@ def robustify(
         A model with inputs and outputs as `model`.
 
     Raises:
-        ValueError: if the model or one inside it is subclassed, if a layer of it has convolutions
-            inside, or if it is not built, has no convolution, or is noisy already.
+        ValueError: if the model or one inside it that has convolutions is subclassed or has a
+            `call` of its own, if a layer of it has convolutions inside, or if it is not built, has
+            no convolution, or is noisy already; if a layer cannot be made anew from its
+            `get_config`, or if the copy differs from the model; if a standard deviation is
+            negative or no number.
     """
+    _check_model(model)
+    init_noise = _check_noise("init_noise", init_noise)
+    inner_noise = _check_noise("inner_noise", inner_noise)
+    noise_before = _NoiseBefore(
+        NoiseSettings(init_noise, inner_noise, distribution, active, sampler=sampler), model
+    )
+    copier = Copier("robustify", noise_before)
+    noisy_model = copier.copy(model)
+    if not noise_before.layers:
+        raise ValueError(
+            "robustify: model must contain a convolution for the noise to go before. "
+            f"Received: {model.name!r} without one"
+        )
+    copier.copy_state(random_streams=True)
+    with _silence(noise_before.layers):
+        copier.check(model, noisy_model, input_specs(model))
+    return noisy_model
+
+
+class _NoiseBefore:
+    """Makes a noise layer for every call of a convolution, and counts them."""
+
+    def __init__(self, noise: NoiseSettings, model: keras.Model) -> None:
+        self.layers: list[NoiseLayer] = []
+        self._noise = noise
+        self._taken = {
+            operation.name
+            for layer in model._flatten_layers()
+            for operation in (layer, *getattr(layer, "operations", ()))
+        }
+
+    def __call__(self, layer: Any) -> NoiseLayer | None:
+        if not _is_convolution(layer):
+            return None
+        index = len(self.layers)
+        name = f"noise_{index}"
+        while name in self._taken:
+            name += "_"
+        self.layers.append(self._noise.layer(index, name=name, dtype=layer.dtype_policy))
+        return self.layers[-1]
+
+
+@contextlib.contextmanager
+def _silence(layers: list[NoiseLayer]) -> Iterator[None]:
+    """Has noise layers pass on their inputs, whatever their settings."""
+    for layer in layers:
+        layer.__dict__["call"] = lambda inputs, training=False: inputs
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["call"]
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        hint = "build or load the model first"
+        if isinstance(model, type):
+            hint = "pass an object of this class, not the class"
+        elif isinstance(model, (str, os.PathLike)):
+            hint = "load it with keras.saving.load_model"
+        raise ValueError(f"robustify: model must be a Keras model. Received: {model!r}; {hint}")
     if noise_layers(model):
         raise ValueError(
             f"robustify: model must not have noise layers yet. Received: {model.name!r}, which has "
@@ -61,78 +135,41 @@ def robustify(
             "robustify: model must be built, so that it has weights to keep. "
             f"Received: {model.name!r}; call it on a batch or give it a keras.Input first"
         )
-    noise = NoiseSettings(init_noise, inner_noise, distribution, active, sampler=sampler)
-    cloner = _Cloner(noise)
-    noisy_model = cloner.clone(model)
-    if cloner.convolutions == 0:
-        raise ValueError(
-            "robustify: model must contain a convolution for the noise to go before. "
-            f"Received: {model.name!r} without one"
-        )
-    cloner.copy_weights()
-    return noisy_model
+    if not is_graph(model):
+        _refuse(model)
+    _check_layers(model)
 
 
-class _Cloner:
-    """Copies models layer by layer and counts the convolutions on the way."""
+def _check_layers(model: keras.Model) -> None:
+    """Refuses convolutions inside of what is copied as a whole."""
+    for layer in model.layers:
+        if is_graph(layer):
+            _check_layers(layer)
+        elif _hides_convolution(layer):
+            _refuse(layer)
 
-    def __init__(self, noise: NoiseSettings) -> None:
-        self.convolutions = 0
-        self._noise = noise
-        self._copies: dict[int, tuple[keras.layers.Layer, keras.layers.Layer]] = {}
 
-    def clone(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        """Copies a layer or model, without its weights; once, however many models share it."""
-        if id(layer) not in self._copies:
-            self._copies[id(layer)] = (layer, self._copy(layer))
-        return self._copies[id(layer)][1]
+def _refuse(layer: keras.layers.Layer) -> None:
+    hint = "put NoiseLayer before its convolutions in its own code"
+    if type(layer) is keras.Sequential:
+        hint = "Keras could not connect its layers; one of them lacks a compute_output_shape"
+    raise ValueError(
+        "robustify: model must be Functional or Sequential without a call of its own, and so must "
+        "everything inside it that has convolutions, for them to be found. "
+        f"Received: {layer.name!r} of type {type(layer).__name__}; {hint}"
+    )
 
-    def copy_weights(self) -> None:
-        """Gives the copies the weights of their originals."""
-        # Layer by layer: the noise changes the order in which a model lists its layers.
-        for layer, copy in self._copies.values():
-            if isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.Model):
-                copy.set_weights(layer.get_weights())
 
-    def _copy(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        if isinstance(layer, keras.Sequential):
-            return self._clone_sequential(layer)
-        if hasattr(layer, "operations"):  # the graph of a Functional model
-            return keras.models.clone_model(
-                layer, clone_function=self.clone, call_function=self._call
-            )
-        if isinstance(layer, keras.Model) or _hides_convolution(layer):
-            raise ValueError(
-                "robustify: model must be Functional or Sequential, and so must everything "
-                "inside it that has convolutions, for them to be found. "
-                f"Received: {layer.name!r} of type {type(layer).__name__}; put NoiseLayer before "
-                "its convolutions in its own code"
-            )
-        return type(layer).from_config(layer.get_config())
-
-    def _clone_sequential(self, model: keras.Sequential) -> keras.Sequential:
-        inputs = model.inputs[0]
-        copy = keras.Sequential(name=model.name)
-        copy.add(keras.Input(batch_shape=inputs.shape, dtype=inputs.dtype, name=inputs.name))
-        for layer in model.layers:
-            if _is_convolution(layer):
-                copy.add(self._noise_before(layer))
-            copy.add(self.clone(layer))
-        return copy
-
-    def _call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_convolution(layer):
-            noise = self._noise_before(layer)
-            if args:
-                args = (noise(args[0]), *args[1:])
-            else:
-                kwargs["inputs"] = noise(kwargs["inputs"])
-        return layer(*args, **kwargs)
-
-    def _noise_before(self, convolution: keras.layers.Layer) -> NoiseLayer:
-        index = self.convolutions
-        self.convolutions += 1
-        return self._noise.layer(index, name=f"noise_{index}", dtype=convolution.dtype_policy)
+def _check_noise(name: str, value: Any) -> float:
+    """Returns a standard deviation as a float."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        stddev = float(value)
+        if math.isfinite(stddev) and stddev >= 0:
+            return stddev
+    raise ValueError(
+        f"robustify: {name} must be a finite number, zero or greater: one standard deviation. "
+        f"Received: {name}={value!r}"
+    )
 
 
 def _is_convolution(layer: Any) -> bool:

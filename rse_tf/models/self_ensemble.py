@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from rse_tf.layers import noise_layers
 from rse_tf.layers.constants import Constant
-from rse_tf.models.export import export_model, output_shape
+from rse_tf.models.export import export_model
+from rse_tf.models.serialization import deserialize, output_shape, serialize
 from rse_tf.models.stopping import looks
 from rse_tf.utils.checks import argument_error, checked_integer
 from rse_tf.utils.classifier import Classifier
@@ -235,7 +236,7 @@ class SelfEnsemble(keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "model": keras.saving.serialize_keras_object(self.model),
+            "model": serialize(self.model),
             "num_draws": self.num_draws,
             "max_rows": self.max_rows,
             "stop_error": self.stop_error,
@@ -243,7 +244,7 @@ class SelfEnsemble(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> SelfEnsemble:
-        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        model = deserialize(config["model"], custom_objects)
         return cls(**{**config, "model": model})
 
 

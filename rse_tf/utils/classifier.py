@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from rse_tf.utils.checks import argument_error
 
+# How the path of a Keras variable ends that holds a random stream.
+RANDOM_STREAM = "seed_generator_state"
 # Images that the first look at a model takes.
 _LOOK = 8
 # The side of the images for a network that takes any.
