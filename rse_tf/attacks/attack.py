@@ -201,6 +201,15 @@ class Attack(abc.ABC):
         # One dtype, so that 1 and 1.0 use the same trace.
         object.__setattr__(self, name, float(value))
 
+    def _check_length(self, name: str, *, positive: bool = False) -> None:
+        """Like `_check_number`, of what pixels move by: float32 must be able to show it."""
+        self._check_number(name, positive=positive)
+        value = getattr(self, name)
+        finest = float(np.spacing(np.float32(np.abs(self.bounds).max())))
+        if 0 < value < finest:
+            expected = f"at least {finest:g}, the spacing of float32 pixels at {self.bounds}"
+            raise self._error(name, expected, value)
+
     def _check_images(self, images: Any) -> np.ndarray:
         images = np.asarray(images)
         if not np.issubdtype(images.dtype, np.floating):

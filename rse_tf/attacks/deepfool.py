@@ -15,7 +15,7 @@ _BEYOND = 1e-4
 # Of the way to the boundary, what each step goes at least, however many pixels a bound holds. The
 # whole way at once ends up to a tenth further from digits: the model is less linear than that.
 _LEAST_SHARE = 0.5
-# A win by less than this part of the largest logit is rounding: in another batch it may be none.
+# A win by less than this part of the logits' spread is rounding: in another batch it may be none.
 _ROUNDING = 1e-5
 
 Scalars = dict[str, tf.Tensor]
@@ -105,13 +105,14 @@ class DeepFool(Attack):
         """The candidate classes, highest logit first, their logits `[batch, candidates]` and
         gradients `[batch, candidates, pixels]`.
 
-        The label's logit is made larger by `handicap` times the magnitude of the highest logit.
+        The label's logit is made larger by `handicap` times what the highest is above the mean.
         One forward pass for all: on a randomised model they belong to the same draw.
         """
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(images)
             logits = self._logits(images)
-            extra = handicap * tf.abs(tf.stop_gradient(tf.reduce_max(logits, axis=1)))
+            spread = tf.reduce_max(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+            extra = handicap * tf.stop_gradient(spread)
             logits += extra[:, None] * tf.one_hot(labels, logits.shape[-1])
             top, order = tf.math.top_k(logits, min(self.candidates, logits.shape[-1]))
             columns = tf.unstack(top, axis=1)
