@@ -12,18 +12,18 @@ from victims import TEST_DIGITS, digit_network
 
 from rse_tf.attacks import ATTACKS, BIM, FGSM, PGD, ZOO, CarliniWagnerL2
 
-IMAGES, LABELS = (part[:10] for part in TEST_DIGITS)
+IMAGES, LABELS = (part[:6] for part in TEST_DIGITS)
 LENGTHS = ("epsilon", "step_size")
 
 # What the attacks cannot do without, or what makes them short; all lengths are their defaults.
 ITERATIVE: dict[str, Any] = {"epsilon": 0.1, "step_size": 0.02, "steps": 5}
-SEARCH: dict[str, Any] = {"steps": 25, "binary_search_steps": 3}
-ZOO_SEARCH = {**SEARCH, "steps": 12, "coordinates": 24}
+ZOO_AT: dict[str, Any] = {"const": 100.0, "steps": 10, "coordinates": 48, "iterate": "last"}
+# Its second differences are mostly rounding where the hinge weighs more.
+NEWTON_AT = {**ZOO_AT, "solver": "newton", "const": 1.0}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("bim", ITERATIVE),
-    ("carlini_wagner", {"const": 1.0, "steps": 40, "learning_rate": 0.1}),
-    ("carlini_wagner", {"learning_rate": 0.1, **SEARCH}),
-    ("carlini_wagner", SEARCH),
+    ("carlini_wagner", {"const": 10.0, "steps": 40}),
+    ("carlini_wagner", {"learning_rate": 0.1, "steps": 25, "binary_search_steps": 3}),
     ("cleverhans_fgm", {"epsilon": 0.1}),
     ("cleverhans_mim", ITERATIVE),
     ("cleverhans_pgd", ITERATIVE),
@@ -33,13 +33,12 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("pgd", ITERATIVE),
     ("pgd", {"epsilon": 1.0, "step_size": 0.3, "steps": 5, "norm": "l2", "restarts": 2}),
     ("rand_fgsm", {"epsilon": 0.1}),
-    ("zoo", {"const": 10.0, "steps": 30, "coordinates": 48}),
-    ("zoo", {"const": 10.0, "steps": 30, "coordinates": 48, "tanh_space": True}),
-    ("zoo", {"const": 10.0, "steps": 20, "coordinates": 48, "solver": "newton"}),
-    ("zoo", {"const": 10.0, "steps": 20, "coordinates": 48, "solver": "newton",
-             "tanh_space": True}),
-    ("zoo", ZOO_SEARCH),
-]  # fmt: skip
+    ("zoo", ZOO_AT),
+    ("zoo", {**ZOO_AT, "tanh_space": True}),
+    ("zoo", NEWTON_AT),
+    ("zoo", {**NEWTON_AT, "tanh_space": True}),
+    ("zoo", {"steps": 20, "coordinates": 64, "binary_search_steps": 4, "abort_early": False}),
+]
 
 
 def attack_at(bounds: tuple[float, float], name: str, settings: dict[str, Any]) -> Any:
@@ -64,15 +63,17 @@ def test_every_attack_has_a_case() -> None:
 @pytest.mark.parametrize("name, settings", CASES)
 def test_it_is_the_same_attack_at_any_bounds(name: str, settings: dict[str, Any]) -> None:
     expected = attack_at((0.0, 1.0), name, settings)
-    assert expected.distortion.max() > 0.05
+    assert expected.distortion.max() > 1e-3
+    # A factor of 256 rounds nothing.
+    exact = attack_at((0.0, 256.0), name, settings)
+    np.testing.assert_allclose(exact.adversarial, expected.adversarial, atol=1e-6)
     for bounds in ((-1.0, 1.0), (0.0, 255.0)):
         result = attack_at(bounds, name, settings)
         np.testing.assert_array_equal(result.success, expected.success)
         np.testing.assert_array_equal(result.iterations, expected.iterations)
-        # Rounding turns a sign here and there where a gradient is all but 0.
-        np.testing.assert_allclose(result.distortion, expected.distortion, rtol=0.02, atol=1e-3)
-        away = np.abs(result.adversarial - expected.adversarial).mean(axis=(1, 2, 3))
-        assert np.median(away) < 1e-3
+        # Rounding turns a sign where a gradient is all but 0: in single images, not in half.
+        away = np.abs(result.distortion - expected.distortion)
+        assert np.median(away / expected.distortion.mean()) < 0.02
 
 
 def model(x: Any) -> tf.Tensor:
@@ -145,4 +146,4 @@ def test_pgd_does_not_take_the_luck_of_one_draw_for_success() -> None:
     result = attack(images, labels)
     assert (result.iterations == 4 * 2).all() and (result.queries == 4 * 3 + 1).all()
     steady = dataclasses.replace(attack, model=lambda x: 100 * model(x)[:, :2], _graphs={})
-    assert (steady(IMAGES, np.zeros(10, int)).iterations <= 8).all()
+    assert (steady(IMAGES, np.zeros(6, int)).iterations <= 8).all()
