@@ -47,6 +47,9 @@ class Attack(abc.ABC):
         batch_size: images are attacked this many at a time. It bounds memory; it does not
             change any result but for the noise that a randomised model draws.
 
+    Lengths, such as epsilon, are in pixel units. One that is not 0 must be at least the spacing of
+    float32 numbers at the bounds, for pixels to show it.
+
     Of stacked logits, the loss whose gradient an attack follows is the mean of the opinions'
     cross-entropies ("Grad. 2" of Strauss et al., 2017, arXiv:1709.03423); predictions, margins
     and success come from the log of their mean probability. `[batch, classes]` with that log
