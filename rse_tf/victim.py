@@ -26,7 +26,9 @@ from rse_tf.training import weights_digest
 # Part of every attack's folder: raise it when the same settings no longer give the same images, of
 # all attacks or of one; and the package's version with it, by which finished tables are known.
 _FORMAT = 2
-_REVISIONS = {"bim": 1, "carlini_wagner": 1, "fgsm": 1, "mim": 1, "pgd": 2, "rand_fgsm": 1}
+_REVISIONS = {
+    "bim": 1, "carlini_wagner": 1, "deepfool": 1, "fgsm": 1, "mim": 1, "pgd": 3, "rand_fgsm": 1,
+}  # fmt: skip
 # These know no loss of the members of an ensemble; ZOO differentiates nothing at all.
 _GRADIENTS = {
     "carlini_wagner": ("member", "mean_probability"),

@@ -90,7 +90,7 @@ def test_the_same_opinion_twice_is_one_opinion(name: str) -> None:
 
 @pytest.mark.parametrize("select", [np.s_[:, :5], np.s_[:, :, :1], np.s_[:0], np.s_[None]])
 def test_other_stacks_are_refused(select: Any) -> None:
-    with pytest.raises(ValueError, match=r"\[opinions, 8, classes\]"):
+    with pytest.raises(ValueError, match=r"\[members, 8, classes\]"):
         FGSM(lambda x: stacked(network, network)(x)[select], epsilon=0.1)(IMAGES, LABELS)
 
 

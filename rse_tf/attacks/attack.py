@@ -55,6 +55,9 @@ class Attack(abc.ABC):
         batch_size: images are attacked this many at a time. It bounds memory; it does not
             change any result but for the noise that a randomised model draws.
 
+    Lengths, such as epsilon, are in pixel units. One that is not 0 must be at least the spacing of
+    float32 numbers at the bounds, for pixels to show it.
+
     Of stacked logits, the loss whose gradient an attack follows is the mean of the members'
     cross-entropies ("Grad. 2" of Strauss et al., 2017, arXiv:1709.03423); predictions, margins
     and success come from the log of their mean probability. `[batch, classes]` with that log
@@ -212,6 +215,15 @@ class Attack(abc.ABC):
 
     def _error(self, name: str, expected: str, received: Any) -> ValueError:
         return argument_error(type(self).__name__, name, expected, received)
+
+    def _check_length(self, name: str, *, positive: bool = False) -> None:
+        """Like `_check_number`, of what pixels move by: float32 must be able to show it."""
+        self._check_number(name, positive=positive)
+        value = getattr(self, name)
+        finest = float(np.spacing(np.float32(np.abs(self.bounds).max())))
+        if 0 < value < finest:
+            expected = f"at least {finest:g}, the spacing of float32 pixels at {self.bounds}"
+            raise self._error(name, expected, value)
 
     def _check_images(self, images: Any) -> np.ndarray:
         return checked_images(type(self).__name__, images, self.bounds)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+import warnings
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack, per_image, squared_l2
+from rse_tf.attacks.margin import Outcome, advantage_of, closer
 
 # Keeps the inverse of tanh finite: a pixel at a bound starts this close to it.
 _INSIDE = 0.999999
+# Of c and of Adam's epsilon, in units of the squared pixel range, as the squared distance is.
 _NO_UPPER_BOUND = 1e10
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
+# Where the range is this wide, a c below this share of its square is one for pixels in [0, 1].
+_WIDE, _ODD_CONST = 10.0, 0.01
 # Early abort: ten looks per descent, each expecting the loss to have fallen by 0.01 %, and an
 # image that has not won yet to be on its way: at four times the pace of the last stretch it would
 # arrive in the steps left. On digits (9 descents of 200 steps) that spares an eighth of the
 # gradients and ends no descent that would have won; at twice the pace it does.
 LOOKS, PROGRESS, PATIENCE = 10, 0.9999, 4.0
 
-Scalars = dict[str, tf.Tensor]
+Scalars = dict[str, Any]  # tensors, and the numbers of defaults
 
 
 class Descent(NamedTuple):
@@ -36,15 +41,6 @@ class Descent(NamedTuple):
     running: tf.Tensor  # bool [batch]
 
 
-class Outcome(NamedTuple):
-    """What a descent came to, one image per row."""
-
-    last: tf.Tensor  # the last iterate, [batch, height, width, channels]
-    best: tf.Tensor  # the closest adversarial image
-    best_l2: tf.Tensor  # its squared distance [batch], infinite without a success
-    steps: tf.Tensor  # int32 [batch]
-
-
 @dataclasses.dataclass(frozen=True)
 class CarliniWagnerL2(Attack):
     """Minimises `||x' - x||^2 + c * max(margin + confidence, 0)` by Adam in tanh space.
@@ -55,16 +51,18 @@ class CarliniWagnerL2(Attack):
 
     Args:
         model: callable from images to logits.
-        const: the fixed c, or `None` for the binary search.
+        const: the fixed c, or `None` for the binary search. It weighs logits against squared
+            pixel units: at bounds (0, 255) the same attack has a c 255**2 times that at (0, 1).
         iterate: with a fixed c, what is returned: `"last"`, the last iterate whether adversarial
-            or not (Liu et al.), or `"best"`, the closest adversarial one met. The binary search
-            returns the closest one. An image without any stays as it was.
+            or not (Liu et al., the default), or `"best"`, the closest adversarial one met. The
+            binary search returns the closest one. An image without any stays as it was.
             Against a randomised model "best" is what one draw called adversarial: often luck.
         steps: gradient steps per descent. Default 300 (Liu et al.); the reference uses 10,000.
         learning_rate: Adam's. Default 1e-3 (Liu et al.); the reference uses 1e-2.
         confidence: the margin by which an adversarial image has to win, in logits. Default 0.
         binary_search_steps: number of descents of the binary search. Default 9 (reference).
-        initial_const: where the search starts. Default 1e-3 (reference).
+        initial_const: where the search starts, in squared pixel units. Default 1e-3 (reference)
+            times the square of the pixel range.
         abort_early: whether an image ends its descent when its loss no longer falls or when it
             no longer gains enough to win in the steps left, judged ten times per descent and for
             every image by itself. Default: only in the binary search; the fixed-c protocol runs
@@ -72,7 +70,12 @@ class CarliniWagnerL2(Attack):
             luck.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range, or if `const` is given beside one of the
+            search, or `iterate` without it.
+
+    Warns:
+        UserWarning: if the pixel range is 10 or wider, and `const` below a hundredth of its
+            square: a c that is meant for pixels in [0, 1].
 
     Reference:
         Carlini and Wagner, Towards Evaluating the Robustness of Neural Networks (2017),
@@ -80,12 +83,12 @@ class CarliniWagnerL2(Attack):
     """
 
     const: float | None = None
-    iterate: str = "last"
+    iterate: str | None = None
     steps: int = 300
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     confidence: float = 0.0
-    binary_search_steps: int = 9
-    initial_const: float = 1e-3
+    binary_search_steps: int | None = None
+    initial_const: float | None = None
     abort_early: bool | None = None
     scalars: ClassVar[tuple[str, ...]] = (
         "const",
@@ -98,26 +101,64 @@ class CarliniWagnerL2(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.const is not None:
-            self._check_number("const")
-        if self.iterate not in ("last", "best"):
+        if self.iterate not in (None, "last", "best"):
             raise self._error("iterate", "'last' or 'best'", self.iterate)
         self._check_integer("steps", 1)
-        self._check_integer("binary_search_steps", 1)
-        self._check_number("learning_rate", positive=True)
-        self._check_number("initial_const", positive=True)
         self._check_number("confidence")
+        if self.binary_search_steps is not None:
+            self._check_integer("binary_search_steps", 1)
+        for name in ("learning_rate", "initial_const"):
+            if getattr(self, name) is not None:
+                self._check_number(name, positive=True)
+        if self.const is not None:
+            self._check_number("const")
+        self._check_either_const_or_search()
+        self._warn_of_a_const_for_unit_pixels()
+
+    def _check_either_const_or_search(self) -> None:
+        if self.const is None:
+            if self.iterate is not None:
+                expected = "None without const: the binary search returns the closest image"
+                raise self._error("iterate", expected, self.iterate)
+            return
+        for name in ("binary_search_steps", "initial_const"):
+            if getattr(self, name) is not None:
+                expected = f"None beside const={self.const}, which is not searched for"
+                raise self._error(name, expected, getattr(self, name))
+
+    def _warn_of_a_const_for_unit_pixels(self) -> None:
+        square = self._range**2
+        if self.const and self._range >= _WIDE and self.const < _ODD_CONST * square:
+            warnings.warn(
+                f"{type(self).__name__}: const={self.const} weighs logits against squared pixel "
+                f"units, and bounds={self.bounds} are {self._range:g} wide. If it is a const for "
+                f"pixels in [0, 1], multiply it by {square:g}",
+                stacklevel=4,
+            )
+
+    @property
+    def _range(self) -> float:
+        return self.bounds[1] - self.bounds[0]
+
+    def _defaults(self) -> dict[str, Any]:
+        """The hyperparameters of the graph that are `None`, by what they are then."""
+        return {
+            "learning_rate": 1e-3,
+            "binary_search_steps": 9,
+            "initial_const": 1e-3 * self._range**2,
+        }
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        scalars = self._defaults() | scalars
         if self.const is None:
             best, steps = self._search(images, classes, targeted, scalars)
             return best, steps, steps + scalars["binary_search_steps"]
         start = self._to_tanh_space(images)
         const = tf.fill(tf.shape(classes), scalars["const"])
         end = self._descend(images, start, classes, const, targeted, scalars)
-        if self.iterate == "last":
+        if self.iterate != "best":
             return end.last, end.steps, end.steps
         return end.best, end.steps, end.steps + 1
 
@@ -127,6 +168,7 @@ class CarliniWagnerL2(Attack):
         """Binary search over c, every image with its own bounds on it."""
         start = self._to_tanh_space(images)
         zero = tf.zeros_like(classes, tf.float32)
+        no_bound = _NO_UPPER_BOUND * self._range**2
 
         def round_(i, const, lower, upper, best, best_l2, steps):  # type: ignore[no-untyped-def]
             end = self._descend(images, start, classes, const, targeted, scalars)
@@ -137,11 +179,11 @@ class CarliniWagnerL2(Attack):
             success = tf.math.is_finite(end.best_l2)
             upper = tf.where(success, tf.minimum(upper, const), upper)
             lower = tf.where(success, lower, tf.maximum(lower, const))
-            const = tf.where(upper < _NO_UPPER_BOUND, (lower + upper) / 2, const * 10)
+            const = tf.where(upper < no_bound, (lower + upper) / 2, const * 10)
             return i + 1, const, lower, upper, best, best_l2, steps + end.steps
 
         infinite = zero + float("inf")
-        const, upper = zero + scalars["initial_const"], zero + _NO_UPPER_BOUND
+        const, upper = zero + scalars["initial_const"], zero + no_bound
         state = [0, const, zero, upper, images, infinite, tf.zeros_like(classes)]
         *_, best, _, steps = tf.while_loop(
             lambda i, *_: i < scalars["binary_search_steps"], round_, state
@@ -230,9 +272,10 @@ class CarliniWagnerL2(Attack):
         variance = _BETA_2 * d.variance + (1 - _BETA_2) * tf.square(gradient)
         t = tf.cast(i + 1, tf.float32)
         rate = scalars["learning_rate"] * tf.sqrt(1 - _BETA_2**t) / (1 - _BETA_1**t)
+        size = tf.sqrt(variance) + _ADAM_EPSILON * self._range**2
         best, best_l2 = closer(d.best, d.best_l2, x, l2, advantage, confidence)
         return d._replace(
-            modifier=d.modifier - rate * mean / (tf.sqrt(variance) + _ADAM_EPSILON),
+            modifier=d.modifier - rate * mean / size,
             mean=mean,
             variance=variance,
             best=best,
@@ -254,38 +297,3 @@ class CarliniWagnerL2(Attack):
     def _to_pixels(self, w: tf.Tensor) -> tf.Tensor:
         low, high = self.bounds
         return low + (high - low) * (tf.tanh(w) + 1) / 2
-
-
-def advantage_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
-    """By how much the attack wins, in logits `[batch]`; negative while it has not."""
-    chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
-    other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)
-    own = tf.gather(logits, classes, batch_dims=1)
-    return own - other if targeted else other - own
-
-
-def closer(
-    best: tf.Tensor,
-    best_l2: tf.Tensor,
-    images: tf.Tensor,
-    l2: tf.Tensor,
-    advantage: tf.Tensor,
-    confidence: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The closest adversarial images so far, and their squared distance `[batch]`.
-
-    From a NaN among the logits on both are NaN, for the caller to see it.
-
-    Args:
-        best: those before, `[batch, height, width, channels]`.
-        best_l2: their squared distance `[batch]`.
-        images: the images to judge.
-        l2: their squared distance `[batch]`.
-        advantage: by how much they win, in logits `[batch]`.
-        confidence: by how much they must.
-    """
-    found = (advantage > 0) & (advantage >= confidence) & (l2 < best_l2)
-    best, best_l2 = tf.where(per_image(found, images), images, best), tf.where(found, l2, best_l2)
-    finite = tf.math.is_finite(advantage) & tf.math.is_finite(l2)
-    nan = tf.constant(float("nan"))
-    return tf.where(per_image(finite, images), best, nan), tf.where(finite, best_l2, nan)

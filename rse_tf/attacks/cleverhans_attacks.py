@@ -31,7 +31,7 @@ class _CleverHans(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("epsilon", positive=True)
+        self._check_length("epsilon", positive=True)
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
@@ -77,7 +77,7 @@ class _CleverHansIterative(_CleverHans):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("step_size", positive=True)
+        self._check_length("step_size", positive=True)
         self._check_integer("steps", 1)
 
 

@@ -35,7 +35,7 @@ class FGSM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("epsilon")
+        self._check_length("epsilon")
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]

@@ -40,8 +40,8 @@ class MIM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("epsilon")
-        self._check_number("step_size")
+        self._check_length("epsilon")
+        self._check_length("step_size")
         self._check_integer("steps", 1)
         self._check_number("decay")
 

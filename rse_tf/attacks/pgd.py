@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack, per_image, squared_l2
@@ -27,9 +28,10 @@ class PGD(Attack):
             and 8/255 on CIFAR-10, both L-infinity.
         step_size: length of a step in the norm; 0.01 and 2/255 there.
         steps: number of steps per restart. Default 40 (there on MNIST; 7 or 20 on CIFAR-10).
-        restarts: number of random starts. An image keeps its first success; without any, the
-            result of the highest loss. Images with a success sit out the restarts left.
-            Default 1.
+        restarts: number of random starts. Default 1. Against a model that always returns the
+            same, an image keeps its first success and sits out the restarts left; without any,
+            it keeps the result of the highest loss. A randomised model's success in one draw is
+            luck: there all restarts run, and the highest loss decides.
         norm: `"linf"`, steps along the sign of the gradient, or `"l2"`, along the gradient.
         random_start: whether to start at a point uniform in the ball, or else at the image.
         seed: of the random starts. An image's starts follow from the seed and its own pixels,
@@ -54,8 +56,8 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("epsilon")
-        self._check_number("step_size")
+        self._check_length("epsilon")
+        self._check_length("step_size")
         self._check_integer("steps", 1)
         self._check_integer("restarts", 1)
         self._check_integer("seed", 0)
@@ -66,6 +68,21 @@ class PGD(Attack):
         if self.restarts > 1 and not self.random_start:
             raise self._error("restarts", "1 without a random start", self.restarts)
 
+    def check_model(self, images: np.ndarray) -> int:
+        """See `Attack`; with restarts it also looks whether the model is randomised."""
+        num_classes = super().check_model(images)
+        key = self._randomness_key(images.shape[1:])
+        if self.restarts > 1 and key not in self._graphs:
+            some = tf.constant(images[:8])
+            first, second = (self._logits(some).numpy() for _ in range(2))
+            # Of the same kernels the same rounding, or nearly so on several threads.
+            slack = 1e-4 * np.abs(first).max()
+            self._graphs[key] = bool(np.abs(first - second).max() > slack)
+        return num_classes
+
+    def _randomness_key(self, image_shape: Any) -> Any:
+        return ("randomised", id(self.model), tuple(image_shape))
+
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -75,12 +92,16 @@ class PGD(Attack):
             spent = tf.fill(tf.shape(classes), scalars["steps"])
             return x, spent, spent
 
+        randomised = self._graphs[self._randomness_key(images.shape[1:])]
+
         def restart(r, best, best_loss, tries, found):  # type: ignore[no-untyped-def]
             rows = tf.where(~found)[:, 0]
             some, labels, key = (tf.gather(t, rows) for t in (images, classes, keys))
             x = self._ascend(some, labels, key + tf.cast(r, tf.int64), targeted, scalars)
             logits = self._opinions(x)
-            success = self._success(joint_logits(logits), labels, targeted, scalars)
+            success = tf.zeros_like(labels, tf.bool)
+            if not randomised:
+                success = self._success(joint_logits(logits), labels, targeted, scalars)
             loss = log_loss(logits, labels) * (-1.0 if targeted else 1.0)
             # Written so that NaN is kept, for the caller to see it.
             better = success | ~(loss <= tf.gather(best_loss, rows))
@@ -110,21 +131,25 @@ class PGD(Attack):
     ) -> tf.Tensor:
         """One run from one start."""
         epsilon = scalars["epsilon"]
-        length = -scalars["step_size"] if targeted else scalars["step_size"]
+        sign = -1.0 if targeted else 1.0
         start = images
         if self.random_start:
             draw = in_cube if self.norm == "linf" else in_ball
             start = self._project(images + epsilon * draw(keys, images), images, epsilon)
 
         def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            x = x + length * self._direction(self._loss_direction(x, classes))
-            return i + 1, self._project(x, images, epsilon)
+            direction = self._direction(sign * self._loss_direction(x, classes), x)
+            return i + 1, self._project(x + scalars["step_size"] * direction, images, epsilon)
 
         return tf.while_loop(lambda i, _: i < scalars["steps"], step, [0, start])[1]
 
-    def _direction(self, gradient: tf.Tensor) -> tf.Tensor:
+    def _direction(self, gradient: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Where a step of length 1 goes from x, in the norm."""
         if self.norm == "linf":
             return tf.sign(gradient)
+        # What a bound holds would take its part of the length and not move.
+        low, high = self.bounds
+        gradient = tf.where(tf.where(gradient < 0, x > low, x < high), gradient, 0.0)
         # First to a largest entry of 1: the squares of tiny gradients would vanish.
         pixels = tf.range(1, tf.rank(gradient))
         largest = tf.reduce_max(tf.abs(gradient), axis=pixels, keepdims=True)
@@ -132,12 +157,17 @@ class PGD(Attack):
         return tf.math.divide_no_nan(gradient, per_image(tf.sqrt(squared_l2(gradient)), gradient))
 
     def _project(self, x: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
-        """The nearest point of the ball, clipped to the bounds."""
+        """Into the bounds, and from there to the nearest point of the ball.
+
+        The images lie within the bounds, so that the way back to them does too. In the other
+        order, what a bound takes of a step would be missing from the length epsilon.
+        """
         if self.norm == "linf":
             x = tf.clip_by_value(x, images - epsilon, images + epsilon)
-        else:
-            distance = tf.sqrt(squared_l2(x - images))
-            shrink = tf.minimum(tf.math.divide_no_nan(_INSIDE * epsilon, distance), 1.0)
-            x = images + per_image(shrink, images) * (x - images)
-        # The images lie within the bounds: clipping brings x no further from them.
-        return tf.clip_by_value(x, *self.bounds)
+            return tf.clip_by_value(x, *self.bounds)
+        away = tf.clip_by_value(x, *self.bounds) - images
+        shrink = tf.minimum(
+            tf.math.divide_no_nan(_INSIDE * epsilon, tf.sqrt(squared_l2(away))), 1.0
+        )
+        # Again for the rounding of this sum.
+        return tf.clip_by_value(images + per_image(shrink, images) * away, *self.bounds)

@@ -41,9 +41,9 @@ class RandFGSM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_number("epsilon")
+        self._check_length("epsilon")
         if self.random_step is not None:
-            self._check_number("random_step")
+            self._check_length("random_step")
             if self.random_step > self.epsilon:
                 expected = f"at most epsilon, {self.epsilon}"
                 raise self._error("random_step", expected, self.random_step)

@@ -11,20 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.attack import squared_l2
-from rse_tf.attacks.carlini_wagner import (
-    LOOKS,
-    CarliniWagnerL2,
-    Outcome,
-    Scalars,
-    advantage_of,
-    closer,
-)
+from rse_tf.attacks.carlini_wagner import LOOKS, CarliniWagnerL2, Scalars
+from rse_tf.attacks.margin import Outcome, advantage_of, closer
 from rse_tf.attacks.randomness import image_keys
 from rse_tf.attacks.zoo_coordinates import (
     Level,
     enlarge,
     estimate,
     importance,
+    in_box,
     pick_coordinates,
 )
 from rse_tf.attacks.zoo_descent import State, Task, descend
@@ -47,28 +42,31 @@ class ZOO(CarliniWagnerL2):
 
     Args:
         model: callable from images to logits.
-        const: the fixed c, or `None` for the binary search per image.
-        iterate: with a fixed c, what is returned: `"best"`, the closest adversarial image met
-            before an iteration, or `"last"`, the last one whether adversarial or not. The binary
-            search returns the closest one. An image without any stays as it was. Against a
-            randomised model "best" is what one draw called adversarial: often luck.
+        const: the fixed c, or `None` for the binary search per image. It weighs logits against
+            squared pixel units: at bounds (0, 255) the same attack has a c 255**2 times that at
+            (0, 1).
+        iterate: with a fixed c, what is returned: `"best"`, the default, the closest adversarial
+            image met before an iteration, or `"last"`, the last one whether adversarial or not.
+            The binary search returns the closest one. An image without any stays as it was.
+            Against a randomised model "best" is what one draw called adversarial: often luck.
         steps: iterations per descent. Default 1000 (the reference, CIFAR-10; 3000 for MNIST).
-        learning_rate: of Adam in units of the modifier, of Newton the share of its step.
-            Default 1e-2 (reference).
+        learning_rate: of Adam in units of the modifier: of pixels, or of tanh space; of Newton
+            the share of its step. Default 1e-2 (reference), for Adam on pixels times their range.
         confidence: the margin by which an adversarial image has to win. Default 0.
         binary_search_steps: number of descents of the binary search. Default 9 (reference).
             Each of them looks at the same coordinates.
-        initial_const: where the search starts. Default 0.01 (reference).
+        initial_const: where the search starts, in squared pixel units. Default 0.01 (reference)
+            times the square of the pixel range.
         abort_early: whether an image whose loss no longer falls ends its descent, judged ten
             times per descent at the last level of `resize`. Default: only in the binary search.
         coordinates: how many coordinates of an image an iteration looks at. Default 128
             (reference); no more than there are at the smallest level.
         solver: `"adam"` or `"newton"`, coordinate by coordinate.
         h: how far from the image the two sides of a difference are, in units of the modifier.
-            Default 1e-4 for Adam (reference) and 1e-2 for Newton: the rounding of float32 logits
-            around 1 is 1e-7, and a second difference divides it by h^2, which leaves 10 at the
-            reference's 1e-4, more than any curvature, and 1e-3 at 1e-2. Networks that compute
-            in bfloat16 need a larger one in either case.
+            Default 1e-4 for Adam (reference) and 1e-2 for Newton, on pixels times their range.
+            The rounding of float32 logits around 1 is 1e-7, and a second difference divides it
+            by h^2, which leaves 10 at the reference's 1e-4, more than any curvature, and 1e-3
+            at 1e-2. Networks that compute in bfloat16 need a larger one in either case.
         importance_sampling: whether coordinates are drawn in proportion to the largest change so
             far in their region, 8 x 8 regions per channel, and not uniformly. Unlike in the
             reference, each keeps 1 % of the largest weight, and it starts with the first level.
@@ -91,8 +89,9 @@ class ZOO(CarliniWagnerL2):
     difference, a model with a method `redraw()` is told when to draw its noise.
 
     Raises:
-        ValueError: if an argument is out of its range; when called, if `resize` is not smaller
-            than the images, or the images are no `[batch, height, width, channels]` where
+        ValueError: if an argument is out of its range, or if `const` is given beside one of the
+            search, or `iterate` without it; when called, if `resize` is not smaller than the
+            images, or the images are no `[batch, height, width, channels]` where
             `resize` or `importance_sampling` need them.
 
     Reference:
@@ -101,10 +100,7 @@ class ZOO(CarliniWagnerL2):
         arXiv:1708.03999.
     """
 
-    iterate: str = "best"
     steps: int = 1000
-    learning_rate: float = 1e-2
-    initial_const: float = 0.01
     coordinates: int = 128
     solver: str = "adam"
     h: float | None = None
@@ -127,7 +123,8 @@ class ZOO(CarliniWagnerL2):
             if not isinstance(getattr(self, name), bool):
                 raise self._error(name, "True or False", getattr(self, name))
         if self.h is not None:
-            self._check_number("h", positive=True)
+            check = self._check_number if self.tanh_space else self._check_length
+            check("h", positive=True)
         sides = np.asarray(self.resize)
         if sides.size and (
             sides.dtype.kind != "i" or sides.ndim != 1 or sides[0] < 1 or (np.diff(sides) < 1).any()
@@ -141,6 +138,20 @@ class ZOO(CarliniWagnerL2):
             )
             raise self._error("model", expected, self.model)
 
+    def _defaults(self) -> dict[str, Any]:
+        unit = self._unit
+        return {
+            "learning_rate": 1e-2 * (unit if self.solver == "adam" else 1.0),
+            "binary_search_steps": 9,
+            "initial_const": 1e-2 * self._range**2,
+            "h": _DEFAULT_H[self.solver] * unit,
+        }
+
+    @property
+    def _unit(self) -> float:
+        """What the modifier counts in: pixels have a range, tanh space has none."""
+        return 1.0 if self.tanh_space else self._range
+
     def _check_images(self, images: Any) -> np.ndarray:
         images = super()._check_images(images)
         if (self.resize or self.importance_sampling) and images.ndim != 4:
@@ -152,6 +163,7 @@ class ZOO(CarliniWagnerL2):
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        scalars = self._defaults() | scalars
         if self.const is None:
             best, steps = self._search(images, classes, targeted, scalars)
         else:
@@ -179,7 +191,6 @@ class ZOO(CarliniWagnerL2):
             task = task._replace(origin=start, center=self._to_pixels(start))
         abort = self.const is None if self.abort_early is None else self.abort_early
         shapes, steps, done = self._shapes(images), scalars["steps"], tf.constant(0)
-
         modifier = tf.zeros([tf.shape(images)[0], math.prod(shapes[0])])
         infinite, zero = tf.fill(tf.shape(classes), float("inf")), tf.zeros_like(classes)
         moments = no_moments(modifier)
@@ -239,36 +250,27 @@ class ZOO(CarliniWagnerL2):
             level,
             state.modifier,
             picked,
-            h=scalars.get("h", _DEFAULT_H[self.solver]),
+            h=scalars["h"],
             const=task.const,
             current=None if self._asks_for_the_middle() else hinge,
             max_rows=self.max_rows,
         )
-        step, moments = newton_step(slope, curvature), state.moments
+        # The loss is in squared pixel units.
+        square, moments = self._range**2, state.moments
         if self.solver == "adam":
-            step, moments = adam_step(moments, picked, slope)
+            step, moments = adam_step(moments, picked, slope, unit=square / self._unit)
+        else:
+            step = newton_step(slope, curvature, unit=square / self._unit**2)
         moved = tf.gather(state.modifier, picked, batch_dims=1) - scalars["learning_rate"] * step
         modifier = put(state.modifier, picked, moved)
-        state = state._replace(
-            modifier=tf.clip_by_value(modifier, level.lower, level.upper),
-            moments=moments,
-            best=best,
-            best_l2=best_l2,
-        )
-        return state, loss
+        modifier = tf.clip_by_value(modifier, level.lower, level.upper)
+        return State(modifier, moments, best, best_l2, *state[4:]), loss
 
     def _level(self, task: Task, shape: tuple[int, ...]) -> Level:
-        low, high = self.bounds
-        one = tf.ones([tf.shape(task.center)[0], math.prod(shape)])
-        if self.tanh_space:
-            lower, upper = one * -float("inf"), one * float("inf")
-            return Level(task.origin, task.center, lower, upper, shape, self._to_pixels)
-        lower, upper = one * (low - high), one * (high - low)
-        if shape == tuple(task.center.shape[1:]):
-            pixels = tf.reshape(task.center, [-1, math.prod(shape)])
-            lower, upper = low - pixels, high - pixels
-        clip = functools.partial(tf.clip_by_value, clip_value_min=low, clip_value_max=high)
-        return Level(task.origin, task.center, lower, upper, shape, clip)
+        if not self.tanh_space:
+            return in_box(task.center, shape, self.bounds)
+        free = tf.fill([tf.shape(task.center)[0], math.prod(shape)], float("inf"))
+        return Level(task.origin, task.center, -free, free, shape, self._to_pixels)
 
     def _shapes(self, images: tf.Tensor) -> list[tuple[int, ...]]:
         full = tuple(images.shape[1:])

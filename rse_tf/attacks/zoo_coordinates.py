@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -38,6 +40,18 @@ class Level(NamedTuple):
     def enlarged(self, modifier: tf.Tensor) -> tf.Tensor:
         """The modifier in the images' size, `[batch, height, width, channels]`."""
         return enlarge(modifier, self.shape, tuple(self.origin.shape[1:]))
+
+
+def in_box(images: tf.Tensor, shape: tuple[int, ...], bounds: tuple[float, float]) -> Level:
+    """The level of a modifier that is added to pixels, within their bounds."""
+    low, high = bounds
+    wide = tf.fill([tf.shape(images)[0], math.prod(shape)], high - low)
+    lower, upper = -wide, wide
+    if shape == tuple(images.shape[1:]):
+        pixels = tf.reshape(images, [-1, math.prod(shape)])
+        lower, upper = low - pixels, high - pixels
+    clip = functools.partial(tf.clip_by_value, clip_value_min=low, clip_value_max=high)
+    return Level(images, images, lower, upper, shape, clip)
 
 
 def enlarge(modifier: tf.Tensor, old: tuple[int, ...], new: tuple[int, ...]) -> tf.Tensor:

@@ -24,13 +24,16 @@ def no_moments(modifier: tf.Tensor) -> Moments:
     return Moments(*[tf.zeros_like(modifier)] * 3)
 
 
-def adam_step(moments: Moments, picked: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, Moments]:
+def adam_step(
+    moments: Moments, picked: tf.Tensor, slope: tf.Tensor, *, unit: float
+) -> tuple[tf.Tensor, Moments]:
     """One step of Adam on the picked coordinates, each with a step counter of its own.
 
     Args:
         moments: the memory of all coordinates.
         picked: int32 `[batch, number]`, different ones in each row.
         slope: the derivatives there, `[batch, number]`.
+        unit: what the derivatives count in: 1 for pixels in [0, 1].
 
     Returns:
         The step to subtract for a learning rate of 1, `[batch, number]`, and the new memory.
@@ -42,13 +45,20 @@ def adam_step(moments: Moments, picked: tf.Tensor, slope: tf.Tensor) -> tuple[tf
     rate = tf.sqrt(1 - _BETA_2**visits) / (1 - _BETA_1**visits)
     new = (mean, variance, visits)
     moments = Moments(*(put(all_, picked, some) for all_, some in zip(moments, new)))
-    return rate * mean / (tf.sqrt(variance) + _ADAM_EPSILON), moments
+    return rate * mean / (tf.sqrt(variance) + _ADAM_EPSILON * unit), moments
 
 
-def newton_step(slope: tf.Tensor, curvature: tf.Tensor) -> tf.Tensor:
-    """The step of Newton's method; where the curvature is not positive, that of descent."""
-    curvature = tf.where(curvature > 0, curvature, _NO_CURVATURE)
-    return slope / tf.maximum(curvature, _SMALLEST_CURVATURE)
+def newton_step(slope: tf.Tensor, curvature: tf.Tensor, *, unit: float) -> tf.Tensor:
+    """The step of Newton's method; where the curvature is not positive, that of descent.
+
+    Args:
+        slope: the first derivatives.
+        curvature: the second ones, 0 where they are unknown.
+        unit: what the second ones count in: 1 for pixels of any range, for of the squared
+            distance it is 2 there.
+    """
+    curvature = tf.where(curvature > 0, curvature, _NO_CURVATURE * unit)
+    return slope / tf.maximum(curvature, _SMALLEST_CURVATURE * unit)
 
 
 def put(all_: tf.Tensor, picked: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
