@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import dataclasses
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +22,7 @@ import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import rse_tf  # noqa: E402
+from rse_tf import attacks  # noqa: E402
 from rse_tf.layers import BReLU, Dropout, FusedBatchNormalization, NoiseLayer  # noqa: E402
 from rse_tf.training import TrainingSettings, loop  # noqa: E402
 from rse_tf.training.objectives import CrossEntropy  # noqa: E402
@@ -162,3 +166,88 @@ def test_the_training_step_is_the_same_and_compiles_once(
     assert counted() == 1
     assert np.isfinite(train(True, 0.1)).all()
     assert counted() == 2
+
+
+def linear(images: tf.Tensor) -> tf.Tensor:
+    kernel = np.random.default_rng(1).normal(size=(64, CLASSES)).astype(np.float32)
+    return tf.reshape(images, [-1, 64]) @ kernel
+
+
+EPSILON = {"epsilon": 0.1}
+STEPS = {**EPSILON, "step_size": 0.02}
+CAN = [
+    attacks.FGSM(linear, **EPSILON),
+    attacks.RandFGSM(linear, **EPSILON),
+    attacks.BIM(linear, **STEPS),
+    attacks.MIM(linear, **STEPS),
+    attacks.PGD(linear, **STEPS),
+    attacks.PGD(linear, **STEPS, norm="l2"),
+    attacks.CarliniWagnerL2(linear, const=1.0, steps=20, learning_rate=0.05),
+    attacks.CarliniWagnerL2(linear, steps=20, learning_rate=0.05, abort_early=False),
+]
+CANNOT = [
+    attacks.PGD(linear, **STEPS, restarts=2),
+    attacks.CarliniWagnerL2(linear, steps=20),
+    attacks.DeepFool(linear),
+    attacks.ZOO(linear, const=1.0),
+    attacks.CleverHansFGM(linear, **EPSILON),
+    attacks.CleverHansPGD(linear, **STEPS),
+    attacks.CleverHansMIM(linear, **STEPS),
+]
+
+
+def name_of(attack: Any) -> str:
+    return type(attack).__name__
+
+
+def test_every_attack_is_tried_or_says_that_it_cannot() -> None:
+    assert {type(one) for one in (*CAN, *CANNOT)} == set(attacks.ATTACKS.values())
+
+
+@pytest.mark.parametrize("attack", CAN, ids=name_of)
+def test_an_attack_finds_the_same_and_compiles_once(counted: Callable, attack: Any) -> None:
+    expected = attack(IMAGES, LABELS)
+    compiled_attack = dataclasses.replace(attack, jit_compile=True)
+    for _ in range(CALLS):
+        found = compiled_attack(IMAGES, LABELS)
+    assert counted() == 1
+    if isinstance(attack, attacks.RandFGSM):  # XLA makes other numbers of the same seed
+        np.testing.assert_allclose(np.abs(found.adversarial - IMAGES).max(), 0.1, rtol=1e-5)
+    else:
+        np.testing.assert_allclose(found.adversarial, expected.adversarial, atol=1e-3)
+    np.testing.assert_array_equal(found.success, expected.success)
+    np.testing.assert_array_equal(found.iterations, expected.iterations)
+    if hasattr(attack, "epsilon"):  # another strength is no other program
+        dataclasses.replace(compiled_attack, epsilon=0.05)(IMAGES, LABELS)
+        assert counted() == 1
+
+
+def test_an_attack_on_a_noisy_network_compiles_once(counted: Callable) -> None:
+    attack = attacks.PGD(noisy_network(), **STEPS, jit_compile=True)
+    found = [attack(IMAGES, LABELS).adversarial for _ in range(CALLS)]
+    assert counted() == 1
+    assert not np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("attack", CANNOT, ids=name_of)
+def test_an_attack_that_cannot_be_compiled_says_so(attack: Any) -> None:
+    assert not attack.supports_jit
+    with pytest.raises(ValueError, match="jit_compile must be False"):
+        dataclasses.replace(attack, jit_compile=True)
+
+
+def test_what_is_served_runs_in_a_process_that_clusters_by_itself(tmp_path: pathlib.Path) -> None:
+    ensemble = rse_tf.SelfEnsemble(noisy_network(), 4)
+    ensemble(IMAGES)
+    ensemble.export(tmp_path / "served", verbose=False)
+    program = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        "served = tf.saved_model.load(sys.argv[1])\n"
+        "x = tf.constant(np.load(sys.argv[2]))\n"
+        "first, second = (served.serve(x).numpy() for _ in range(2))\n"
+        "assert first.shape == (6, 4) and (first != second).any()\n"
+    )
+    np.save(tmp_path / "images.npy", IMAGES)
+    flags = {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit", "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", program, tmp_path / "served", tmp_path / "images.npy"]
+    subprocess.run(command, check=True, env={**os.environ, **flags})

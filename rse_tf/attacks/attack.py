@@ -54,6 +54,8 @@ class Attack(abc.ABC):
         bounds: smallest and largest pixel value. Default (0, 1).
         batch_size: images are attacked this many at a time. It bounds memory; it does not
             change any result but for the noise that a randomised model draws.
+        jit_compile: whether XLA compiles the attack, once for each number of images in a batch.
+            Default no: on a CPU its convolutions are several times slower.
 
     Lengths, such as epsilon, are in pixel units. One that is not 0 must be at least the spacing of
     float32 numbers at the bounds, for pixels to show it.
@@ -71,6 +73,7 @@ class Attack(abc.ABC):
     _: dataclasses.KW_ONLY
     bounds: tuple[float, float] = (0.0, 1.0)
     batch_size: int = 128
+    jit_compile: bool = False
     _graphs: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     scalars: ClassVar[tuple[str, ...]] = ()
@@ -82,6 +85,14 @@ class Attack(abc.ABC):
             raise self._error("bounds", "two finite numbers, the lower one first", self.bounds)
         object.__setattr__(self, "bounds", (float(bounds[0]), float(bounds[1])))
         self._check_integer("batch_size", 1)
+        if self.jit_compile and not self.supports_jit:
+            expected = "False: with these settings the images that are done leave the batch, and "
+            raise self._error("jit_compile", expected + "XLA wants fixed shapes", self.jit_compile)
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile the attack with these settings."""
+        return True
 
     def __call__(self, images: Any, labels: Any, targets: Any = None) -> AttackResult:
         """Attacks a batch.
@@ -167,7 +178,8 @@ class Attack(abc.ABC):
             tf.TensorSpec([None], tf.int32),
             {name: tf.TensorSpec([], value.dtype) for name, value in self._scalars().items()},
         ]
-        return tf.function(run, input_signature=signature, autograph=False)
+        jit = self.jit_compile or None
+        return tf.function(run, input_signature=signature, autograph=False, jit_compile=jit)
 
     def _classifier(self) -> Classifier:
         # Kept with the graphs, which are of this very model: as long as they live, no other model

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack, per_image, squared_l2
-from rse_tf.attacks.margin import Outcome, advantage_of, closer
+from rse_tf.attacks.margin import (
+    Descent,
+    Outcome,
+    advantage_of,
+    closer,
+    warn_of_a_const_for_unit_pixels,
+)
 
 # Keeps the inverse of tanh finite: a pixel at a bound starts this close to it.
 _INSIDE = 0.999999
 # Of c and of Adam's epsilon, in units of the squared pixel range, as the squared distance is.
 _NO_UPPER_BOUND = 1e10
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
-# Where the range is this wide, a c below this share of its square is one for pixels in [0, 1].
-_WIDE, _ODD_CONST = 10.0, 0.01
 # Early abort: ten looks per descent, each expecting the loss to have fallen by 0.01 %, and an
 # image that has not won yet to be on its way: at four times the pace of the last stretch it would
 # arrive in the steps left. On digits (9 descents of 200 steps) that spares an eighth of the
@@ -25,20 +28,6 @@ _WIDE, _ODD_CONST = 10.0, 0.01
 LOOKS, PROGRESS, PATIENCE = 10, 0.9999, 4.0
 
 Scalars = dict[str, Any]  # tensors, and the numbers of defaults
-
-
-class Descent(NamedTuple):
-    """One image per row, as it goes down with its own constant."""
-
-    modifier: tf.Tensor  # what is added in tanh space, [batch, height, width, channels]
-    mean: tf.Tensor  # Adam's first moment
-    variance: tf.Tensor  # Adam's second moment
-    best: tf.Tensor  # the closest adversarial image of this descent
-    best_l2: tf.Tensor  # its squared distance [batch], infinite before the first success
-    loss: tf.Tensor  # the loss before the last step [batch]
-    lead: tf.Tensor  # by how much the attack won then, negative while it had not [batch]
-    steps: tf.Tensor  # int32 [batch]
-    running: tf.Tensor  # bool [batch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,28 +102,24 @@ class CarliniWagnerL2(Attack):
         if self.const is not None:
             self._check_number("const")
         self._check_either_const_or_search()
-        self._warn_of_a_const_for_unit_pixels()
+        warn_of_a_const_for_unit_pixels(type(self).__name__, self.const, self.bounds)
 
     def _check_either_const_or_search(self) -> None:
-        if self.const is None:
-            if self.iterate is not None:
-                expected = "None without const: the binary search returns the closest image"
-                raise self._error("iterate", expected, self.iterate)
-            return
+        if self.const is None and self.iterate is not None:
+            expected = "None without const: the binary search returns the closest image"
+            raise self._error("iterate", expected, self.iterate)
         for name in ("binary_search_steps", "initial_const"):
-            if getattr(self, name) is not None:
+            if self.const is not None and getattr(self, name) is not None:
                 expected = f"None beside const={self.const}, which is not searched for"
                 raise self._error(name, expected, getattr(self, name))
 
-    def _warn_of_a_const_for_unit_pixels(self) -> None:
-        square = self._range**2
-        if self.const and self._range >= _WIDE and self.const < _ODD_CONST * square:
-            warnings.warn(
-                f"{type(self).__name__}: const={self.const} weighs logits against squared pixel "
-                f"units, and bounds={self.bounds} are {self._range:g} wide. If it is a const for "
-                f"pixels in [0, 1], multiply it by {square:g}",
-                stacklevel=4,
-            )
+    @property
+    def supports_jit(self) -> bool:
+        return not self._aborts
+
+    @property
+    def _aborts(self) -> bool:
+        return self.const is None if self.abort_early is None else self.abort_early
 
     @property
     def _range(self) -> float:
@@ -200,9 +185,8 @@ class CarliniWagnerL2(Attack):
         scalars: Scalars,
     ) -> Outcome:
         """Runs Adam from the images. Between looks, only the images still running take part."""
-        abort = self.const is None if self.abort_early is None else self.abort_early
         steps = scalars["steps"]
-        look = tf.maximum(steps // LOOKS, 1) if abort else steps
+        look = tf.maximum(steps // LOOKS, 1)
 
         def stretch(done: tf.Tensor, all_: Descent) -> tuple[tf.Tensor, Descent]:
             rows = tf.where(all_.running)[:, 0]
@@ -210,12 +194,7 @@ class CarliniWagnerL2(Attack):
                 lambda t: tf.gather(t, rows), (all_, start, classes, const)
             )
             until = tf.minimum(done + look, steps)
-            center = self._to_pixels(at)
-
-            def step(i: tf.Tensor, d: Descent) -> tuple[tf.Tensor, Descent]:
-                return i + 1, self._step(i, d, at, center, labels, c, targeted, scalars)
-
-            _, some = tf.while_loop(lambda i, _: i < until, step, [done, before])
+            some = self._run(done, until, before, at, labels, c, targeted, scalars)
             won = tf.math.is_finite(some.best_l2)
             pace = (some.lead - before.lead) / tf.cast(until - done, tf.float32)
             reach = PATIENCE * tf.maximum(pace, 0.0) * tf.cast(steps - until, tf.float32)
@@ -233,19 +212,41 @@ class CarliniWagnerL2(Attack):
         state = Descent(
             zeros, zeros, zeros, images, infinite, infinite, -infinite, count, count == 0
         )
-        _, end = tf.while_loop(
-            lambda done, d: (done < steps) & tf.reduce_any(d.running), stretch, [0, state]
-        )
+        if self._aborts:
+            _, end = tf.while_loop(
+                lambda done, d: (done < steps) & tf.reduce_any(d.running), stretch, [0, state]
+            )
+        else:
+            end = self._run(0, steps, state, start, classes, const, targeted, scalars)
+            end = end._replace(steps=count + steps)
         last = self._to_pixels(start + end.modifier)
         if self.const is None or self.iterate == "best":
             # The steps have judged every iterate but the last, often the closest one.
             advantage = advantage_of(self._logits(last), classes, targeted)
             l2 = squared_l2(last - self._to_pixels(start))
-            best, best_l2 = closer(
-                end.best, end.best_l2, last, l2, advantage, scalars["confidence"]
-            )
+            confidence = scalars["confidence"]
+            best, best_l2 = closer(end.best, end.best_l2, last, l2, advantage, confidence)
             end = end._replace(best=best, best_l2=best_l2)
         return Outcome(last, end.best, end.best_l2, end.steps)
+
+    def _run(
+        self,
+        done: int | tf.Tensor,
+        until: tf.Tensor,
+        descent: Descent,
+        start: tf.Tensor,
+        classes: tf.Tensor,
+        const: tf.Tensor,
+        targeted: bool,
+        scalars: Scalars,
+    ) -> Descent:
+        """The steps from number `done` to number `until`, for all images."""
+        center = self._to_pixels(start)
+
+        def step(i: tf.Tensor, d: Descent) -> tuple[tf.Tensor, Descent]:
+            return i + 1, self._step(i, d, start, center, classes, const, targeted, scalars)
+
+        return tf.while_loop(lambda i, _: i < until, step, [done, descent])[1]
 
     def _step(
         self,

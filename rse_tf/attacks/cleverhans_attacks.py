@@ -33,6 +33,10 @@ class _CleverHans(Attack):
         super().__post_init__()
         self._check_length("epsilon", positive=True)
 
+    @property
+    def supports_jit(self) -> bool:
+        return False
+
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -62,6 +62,10 @@ class DeepFool(Attack):
         self._check_number("overshoot")
         self._check_integer("candidates", 2)
 
+    @property
+    def supports_jit(self) -> bool:
+        return False
+
     def __call__(self, images: Any, labels: Any, targets: Any = None) -> AttackResult:
         """Attacks a batch; see `Attack`. There must be no `targets`."""
         if targets is not None:

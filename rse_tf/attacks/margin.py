@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from rse_tf.attacks.attack import per_image
+
+# Where the range is this wide, a c below this share of its square is one for pixels in [0, 1].
+_WIDE, _ODD_CONST = 10.0, 0.01
+
+
+class Descent(NamedTuple):
+    """One image per row, as it goes down with its own constant."""
+
+    modifier: tf.Tensor  # what is added in tanh space, [batch, height, width, channels]
+    mean: tf.Tensor  # Adam's first moment
+    variance: tf.Tensor  # Adam's second moment
+    best: tf.Tensor  # the closest adversarial image of this descent
+    best_l2: tf.Tensor  # its squared distance [batch], infinite before the first success
+    loss: tf.Tensor  # the loss before the last step [batch]
+    lead: tf.Tensor  # by how much the attack won then, negative while it had not [batch]
+    steps: tf.Tensor  # int32 [batch]
+    running: tf.Tensor  # bool [batch]
 
 
 class Outcome(NamedTuple):
@@ -16,6 +34,20 @@ class Outcome(NamedTuple):
     best: tf.Tensor  # the closest adversarial image
     best_l2: tf.Tensor  # its squared distance [batch], infinite without a success
     steps: tf.Tensor  # int32 [batch]
+
+
+def warn_of_a_const_for_unit_pixels(
+    attack: str, const: float | None, bounds: tuple[float, float]
+) -> None:
+    """Warns of a `const` that is far too small for wide bounds, and says by how much to scale."""
+    width = bounds[1] - bounds[0]
+    if const and width >= _WIDE and const < _ODD_CONST * width**2:
+        warnings.warn(
+            f"{attack}: const={const} weighs logits against squared pixel units, and "
+            f"bounds={bounds} are {width:g} wide. If it is a const for pixels in [0, 1], multiply "
+            f"it by {width**2:g}",
+            stacklevel=5,
+        )
 
 
 def advantage_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:

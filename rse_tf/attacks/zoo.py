@@ -34,17 +34,15 @@ _DEFAULT_H = {"adam": 1e-4, "newton": 1e-2}
 class ZOO(CarliniWagnerL2):
     """Minimises the objective of Carlini and Wagner by queries alone, without a gradient.
 
-    The objective is `||x' - x||^2 + c * max(margin + confidence, 0)`. The margin is the
-    reference's difference of two log-probabilities, which is the same number as the difference
-    of their logits, and is computed as such. Every iteration picks some coordinates of every
-    image, asks the model on both sides of each, and moves each by its own step of Adam or of
-    Newton's method. No query lies outside the bounds.
+    The objective is `||x' - x||^2 + c * max(margin + confidence, 0)`. The margin is a difference of
+    logits, the same number as the reference's difference of log-probabilities. Every iteration
+    picks some coordinates of every image, asks the model on both sides of each, and moves each by
+    its own step of Adam or of Newton's method. No query lies outside the bounds.
 
     Args:
         model: callable from images to logits.
         const: the fixed c, or `None` for the binary search per image. It weighs logits against
-            squared pixel units: at bounds (0, 255) the same attack has a c 255**2 times that at
-            (0, 1).
+            squared pixel units: at bounds (0, 255) it is 255**2 times that at (0, 1).
         iterate: with a fixed c, what is returned: `"best"`, the default, the closest adversarial
             image met before an iteration, or `"last"`, the last one whether adversarial or not.
             The binary search returns the closest one. An image without any stays as it was.
@@ -54,22 +52,21 @@ class ZOO(CarliniWagnerL2):
             the share of its step. Default 1e-2 (reference), for Adam on pixels times their range.
         confidence: the margin by which an adversarial image has to win. Default 0.
         binary_search_steps: number of descents of the binary search. Default 9 (reference).
-            Each of them looks at the same coordinates.
         initial_const: where the search starts, in squared pixel units. Default 0.01 (reference)
             times the square of the pixel range.
         abort_early: whether an image whose loss no longer falls ends its descent, judged ten
             times per descent at the last level of `resize`. Default: only in the binary search.
         coordinates: how many coordinates of an image an iteration looks at. Default 128
             (reference); no more than there are at the smallest level.
-        solver: `"adam"` or `"newton"`, coordinate by coordinate.
+        solver: `"adam"` or `"newton"`.
         h: how far from the image the two sides of a difference are, in units of the modifier.
             Default 1e-4 for Adam (reference) and 1e-2 for Newton, on pixels times their range.
             The rounding of float32 logits around 1 is 1e-7, and a second difference divides it
             by h^2, which leaves 10 at the reference's 1e-4, more than any curvature, and 1e-3
             at 1e-2. Networks that compute in bfloat16 need a larger one in either case.
-        importance_sampling: whether coordinates are drawn in proportion to the largest change so
-            far in their region, 8 x 8 regions per channel, and not uniformly. Unlike in the
-            reference, each keeps 1 % of the largest weight, and it starts with the first level.
+        importance_sampling: whether coordinates are drawn in proportion to the largest change of
+            their region so far, of 8 x 8 per channel, and not uniformly. Unlike in the reference,
+            each keeps 1 % of the largest weight, and it starts with the first level.
         resize: sides of the hierarchical attack, for example `(32, 64)`: the modifier is first
             32 x 32, then 64 x 64, then of full size, each for an equal share of the steps, and
             enlarged bilinearly. Adam starts anew at each level, as in the reference.
@@ -159,6 +156,10 @@ class ZOO(CarliniWagnerL2):
         if self.resize and self.resize[-1] >= min(images.shape[1:3]):
             raise self._error("resize", f"smaller than the images {images.shape}", self.resize)
         return images
+
+    @property
+    def supports_jit(self) -> bool:
+        return False
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
@@ -295,6 +296,5 @@ class ZOO(CarliniWagnerL2):
         return [super(ZOO, self)._logits(side) for side in sides]
 
     def _redraw(self) -> None:
-        redraw = getattr(self.model, "redraw", None)
-        if redraw is not None:
-            redraw()
+        if hasattr(self.model, "redraw"):
+            self.model.redraw()

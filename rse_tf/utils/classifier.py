@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -94,16 +95,25 @@ class Classifier:
         """
         key = tuple(images.shape[1:])
         if key not in self._outputs:
-            states = _states(self.model)
-            before = [state.numpy() for state in states]
-            self._outputs[key] = self._inspect(tf.constant(images[:_LOOK], tf.float32))
-            for state, value in zip(states, before):
-                state.assign(value)
+            with _unchanged(self.model):
+                self._outputs[key] = self._inspect(tf.constant(images[:_LOOK], tf.float32))
         output = self._outputs[key]
         if len(output.shape) == 3 and not self._stacked:
             shape = (output.shape[0], "batch", output.shape[2])
             raise self._error("returning logits [batch, classes]", f"stacked logits {shape}")
         return output
+
+    def is_random(self, images: np.ndarray | tf.Tensor) -> bool:
+        """Whether two calls on the same images differ; leaves no trace either.
+
+        Args:
+            images: float32 `[batch, ...]`; the first eight are used.
+        """
+        some = tf.constant(images[:_LOOK], tf.float32)
+        with _unchanged(self.model):
+            first, second = (np.asarray(self(some)) for _ in range(2))
+        # Of the same kernels the same rounding, or nearly so on several threads.
+        return bool(np.abs(first - second).max() > 1e-4 * np.abs(first).max())
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
@@ -226,10 +236,15 @@ def _outputs_of(model: Any) -> dict[Any, Output]:
         return {}
 
 
-def _states(model: Any) -> list[Any]:
-    """What a call may change of a Keras model: its random streams, and whatever it counts."""
+@contextlib.contextmanager
+def _unchanged(model: Any) -> Iterator[None]:
+    """Gives a Keras model back its random streams, and whatever else its calls change."""
     model = getattr(model, "__self__", model)
-    return list(model.non_trainable_variables) if isinstance(model, keras.layers.Layer) else []
+    states = model.non_trainable_variables if isinstance(model, keras.layers.Layer) else []
+    before = [state.numpy() for state in states]
+    yield
+    for state, value in zip(states, before):
+        state.assign(value)
 
 
 def _last_layer(model: Any) -> Any:
