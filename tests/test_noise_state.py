@@ -110,6 +110,16 @@ def test_seed_noise_gives_every_layer_a_stream_of_its_own() -> None:
     assert np.abs(correlations).max() <= 5 / np.sqrt(1000)  # one deviation is 1 / sqrt(N)
 
 
+def test_seeds_of_other_lengths_are_other_seeds() -> None:
+    seeds = [(7,), (7, 0), (7, 3), (7, 3, 0), (0, 7, 3), (7 + 3 * 2**32,), (7, 3, 0, 0)]
+    model = keras.Sequential([keras.Input((2,)), NoiseLayer(0.1)])
+    states = []
+    for seed in seeds:
+        seed_noise(model, *seed)
+        states.append(tuple(noise_state(model).ravel()))
+    assert len(set(states)) == len(seeds)
+
+
 def test_seed_noise_replays_by_seed_in_any_copy_of_the_model() -> None:
     def draw(*seed: int) -> np.ndarray:
         model = noisy_model()

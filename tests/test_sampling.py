@@ -11,7 +11,7 @@ import scipy.stats
 import tensorflow as tf
 from test_layers import LAWS
 
-from rse_tf.layers.sampling import BLOCK, POOL_SIZE, SAMPLERS, quantile, sample_noise
+from rse_tf.layers.sampling import BLOCK, POOL_SIZE, SAMPLERS, quantile, sample_noise, unit_pool
 
 N = 2**22  # four pools
 BOTH = pytest.mark.parametrize(
@@ -160,6 +160,51 @@ def test_any_shape_is_filled_and_none_shares_the_numbers_of_another_seed(
     ]
     assert noise[0].shape == shape
     assert not np.any(noise[0] == noise[1])
+
+
+@pytest.mark.parametrize("distribution", LAWS)
+def test_the_pool_is_white_and_has_the_quantiles_of_its_law(distribution: str) -> None:
+    pool = unit_pool(distribution)
+    rows = len(pool)
+    assert pool.shape == (POOL_SIZE // BLOCK, BLOCK)
+    np.testing.assert_allclose(pool.mean(axis=0), 0, atol=1e-9)
+    # All pairs of a block at once, with the variances on the diagonal.
+    np.testing.assert_allclose(pool.T @ pool / rows, np.eye(BLOCK), atol=1e-9)
+    law, _ = LAWS[distribution]
+    exact = law.ppf((np.arange(POOL_SIZE) + 0.5) / POOL_SIZE)
+    outermost = np.abs(exact) > 4
+    np.testing.assert_allclose(np.sort(pool, axis=None)[~outermost], exact[~outermost], atol=0.02)
+    np.testing.assert_allclose(np.sort(pool, axis=None)[outermost], exact[outermost], rtol=0.01)
+    for column in pool.T[::16]:  # a pixel meets one column: a tenth of a random sample's distance
+        assert scipy.stats.kstest(column, law.cdf).statistic <= 0.1 * 2 / math.sqrt(rows)
+
+
+def test_no_pair_of_a_block_has_ranks_that_correlate() -> None:
+    ranks = scipy.stats.rankdata(unit_pool("gaussian"), axis=0)
+    correlations = np.corrcoef(ranks.T) - np.eye(BLOCK)
+    # Of columns that were only shuffled the largest of 32,640 is 4.5 / 64 = 0.07.
+    assert np.abs(correlations).max() <= 0.025
+
+
+@BOTH
+def test_pairs_of_a_block_are_as_white_as_the_sample_is_large(
+    distribution: str, sampler: str
+) -> None:
+    blocks = sample(distribution, sampler).reshape(-1, BLOCK)
+    found = np.linalg.eigvalsh(blocks.T @ blocks / len(blocks))
+    # Marchenko and Pastur: of 16,384 independent rows of 256 from (1 - 1/8)^2 to (1 + 1/8)^2.
+    edge = math.sqrt(BLOCK / len(blocks))
+    assert (1 - edge) ** 2 - 0.02 <= found[0] and found[-1] <= (1 + edge) ** 2 + 0.02
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_filter_sees_the_variance_of_its_weights(sampler: str) -> None:
+    blocks = sample("gaussian", sampler).reshape(-1, BLOCK)
+    filters = np.random.default_rng(0).standard_normal((BLOCK, 200))
+    filters /= np.linalg.norm(filters, axis=0)
+    variances = (blocks @ filters).var(axis=0)
+    # A sample variance of n normal numbers has standard deviation sqrt(2 / n); 200 of them.
+    assert np.abs(variances - 1).max() <= 5 * math.sqrt(2 / len(blocks))
 
 
 @pytest.mark.parametrize("distribution", LAWS)

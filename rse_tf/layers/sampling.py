@@ -14,8 +14,8 @@ SAMPLERS = ("pool", "exact")
 # The pool holds this many numbers, and is picked from in blocks.
 POOL_SIZE = 2**20
 BLOCK = 256
-# Rounds of whitening and of restoring the quantiles. Each one divides the distance between the two
-# by ten or more.
+# Rounds of whitening and of restoring the quantiles. Each divides the distance between the two by
+# ten, until 0.0005 standard deviations (root mean square) are left.
 _ROUNDS = 3
 
 
@@ -77,23 +77,24 @@ def _pool(distribution: str, stddev: float, dtype: tf.DType) -> tf.Tensor:
 def unit_pool(distribution: str) -> np.ndarray:
     """The pool of standard deviation 1, float64 `[blocks, BLOCK]`.
 
-    Its columns have mean 0, variance 1 and no correlation, to float64 rounding; its numbers are
-    the quantiles of the distribution at equal steps of probability, to a hundredth of a standard
-    deviation at the outermost ones.
+    Its columns have mean 0, variance 1 and no correlation, to float64 rounding. Each column has
+    one number of each of 4,096 intervals of equal probability, to a hundredth of a standard
+    deviation, and all of them together have the quantiles of the distribution.
     """
-    # No sample of this size is closer to the distribution than these quantiles. Neighbouring
-    # ones are spread over the columns, so that each column is such a sample too: a pixel meets
-    # the numbers of one column, and those must follow the distribution by themselves.
+    # No sample of this size is closer to the distribution than the quantiles at equal steps of
+    # probability. Neighbouring ones are spread over the columns, so that each column is such a
+    # sample too: a pixel meets the numbers of one column, which must follow the law by themselves.
     quantiles = quantile(distribution, (np.arange(POOL_SIZE) + 0.5) / POOL_SIZE)
     rng = np.random.default_rng(0)
-    pool = rng.permuted(rng.permuted(quantiles.reshape(-1, BLOCK), axis=1), axis=0)
+    samples = rng.permuted(quantiles.reshape(-1, BLOCK), axis=1)
+    pool = rng.permuted(samples, axis=0)
     # Shuffled columns correlate by chance, up to 0.07 over 4,096 rows. Whitening takes that away
-    # and moves the numbers off their quantiles a little; putting each back on the quantile of its
-    # rank brings little of the correlation back. The whitening has the last word.
+    # and moves the numbers a little off their samples; putting each back by its rank brings
+    # little of the correlation back. The whitening has the last word.
     for _ in range(_ROUNDS):
-        ranks = np.empty(POOL_SIZE, np.int64)
-        ranks[np.argsort(pool, axis=None)] = np.arange(POOL_SIZE)
-        pool = _whiten(quantiles[ranks].reshape(-1, BLOCK))
+        placed = np.empty_like(pool)
+        np.put_along_axis(placed, np.argsort(pool, axis=0), samples, axis=0)
+        pool = _whiten(placed)
     return pool
 
 
