@@ -30,13 +30,15 @@ BFLOAT16_TARGETS = {"vgg16": 1.3, "model_a": 2.0}
 Maker = Callable[[Any, np.ndarray], Callable[[], Done]]
 
 
-def training_steps(model: keras.Model, images: np.ndarray) -> Callable[[], Done]:
+def training_steps(
+    model: keras.Model, images: np.ndarray, xla: bool = False
+) -> Callable[[], Done]:
     """A compiled training step of SGD with momentum; warmed up."""
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
     x, y = tf.constant(images), tf.constant(np.arange(len(images)) % 10)
 
-    @tf.function
+    @tf.function(jit_compile=xla or None)
     def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = model(x, training=True)
@@ -57,6 +59,7 @@ def training_steps(model: keras.Model, images: np.ndarray) -> Callable[[], Done]
 WORK: dict[str, Maker] = {
     "forward": functools.partial(bare_forwards, calls=3),
     "training": training_steps,
+    "xla_training": functools.partial(training_steps, xla=True),
 }
 
 
@@ -160,11 +163,16 @@ def start_up(options: Options) -> Outcome:
 CASES: dict[str, Case] = {
     **{
         f"noise_{what}/{name}/{policy}": functools.partial(noise, name, policy, what)
-        for what, name, policy in itertools.product(WORK, BATCH, POLICIES)
+        for what, name, policy in itertools.product(("forward", "training"), BATCH, POLICIES)
     },
     **{
         f"bfloat16_{what}/{name}": functools.partial(low_precision, name, what)
-        for what, name in itertools.product(WORK, BATCH)
+        for what, name in itertools.product(("forward", "training"), BATCH)
+    },
+    # What a GPU user runs: XLA, which on a CPU shows whether noise is compiled once.
+    **{
+        f"noise_xla_training/{name}": functools.partial(noise, name, "float32", "xla_training")
+        for name in BATCH
     },
     "self_ensemble/vgg16": functools.partial(self_ensemble, "vgg16"),
     "memory/vgg16": ensemble_memory,
