@@ -79,7 +79,7 @@ class Classifier:
         self._caller, self._stacked = caller, stacked
         self._training = {"training": False} if _takes_training(model) else {}
         self._outputs = _outputs_of(model)
-        ending = _last_activation(model)
+        ending = last_activation(model)
         if ending is not None:
             raise self._probabilities(f"a model whose last layer is a {ending}")
 
@@ -260,8 +260,8 @@ def _is_plain_graph(model: keras.Model) -> bool:
     return type(model).call.__module__.startswith("keras.")
 
 
-def _last_activation(model: Any) -> str | None:
-    """The name of a softmax or sigmoid that a Keras model is known to end in."""
+def last_activation(model: Any) -> str | None:
+    """The name of the softmax or sigmoid that a Keras model is known to end in, or `None`."""
     layer = _last_layer(model)
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
