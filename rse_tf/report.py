@@ -6,20 +6,16 @@ A RUN is the workdir of a run, or any folder that has some below it. With --tabl
 laid out as that table or figure of the papers.
 """
 
+import dataclasses
+import os
 import pathlib
 import sys
 
 from absl import flags
 
 from rse_tf import config, experiment
-from rse_tf.reporting import (
-    PAPER,
-    format_table,
-    load_galleries,
-    read_json,
-    write_exhibit,
-    write_report,
-)
+from rse_tf.papers import TABLES, write_table
+from rse_tf.reporting import format_table, load_galleries, read_json, write_report
 from rse_tf.settings import ConfigError
 
 
@@ -36,13 +32,18 @@ def main(arguments: list[str]) -> None:
     except flags.Error as error:
         raise ConfigError(str(error)) from error
     table = own["table"].value
-    if table not in (None, *PAPER):
-        raise ConfigError(f"--table must be one of {', '.join(PAPER)}. Received: {table!r}")
-    files = sorted(file for folder in folders for file in pathlib.Path(folder).rglob("result.json"))
+    if table not in (None, *TABLES):
+        raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
+    found = (file for folder in folders for file in pathlib.Path(folder).rglob("result.json"))
+    files = sorted({file.resolve(): file for file in found}.values())
     if not files:
         raise ConfigError(f"no finished run, with a result.json, in: {' '.join(folders) or '-'}")
-    rows = [row for file in files for row in read_json(file).rows]
-    galleries = [gallery for file in files for gallery in load_galleries(file.parent)]
+    # A table of the papers has a place for each row, whatever run it is from.
+    names = [""] * len(files) if table else run_names([file.parent for file in files])
+    rows, galleries = [], []
+    for file, name in zip(files, names, strict=True):
+        rows += [dataclasses.replace(row, run=name) for row in read_json(file).rows]
+        galleries += [dataclasses.replace(g, run=name) for g in load_galleries(file.parent)]
     runs, versions = {"runs": [str(file.parent) for file in files]}, experiment.versions()
     output = pathlib.Path(own["output"].value)
     if table is None:
@@ -50,12 +51,18 @@ def main(arguments: list[str]) -> None:
         paths = write_report(output, rows, galleries, flags=runs, versions=versions)
     else:
         head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
-        paths = write_exhibit(
-            table, rows, output, head, galleries, flags=runs, versions=versions
-        )
+        paths = write_table(table, rows, output, head, galleries, flags=runs, versions=versions)
         print(paths[0].read_text())
     for path in paths:
         print(path)
+
+
+def run_names(folders: list[pathlib.Path]) -> list[str]:
+    """Returns a short name for each of several runs, none for a single one."""
+    if len(folders) == 1:
+        return [""]
+    common = os.path.commonpath([folder.absolute() for folder in folders])
+    return [folder.absolute().relative_to(common).as_posix() for folder in folders]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What all figures share: colours, axes, and how they are saved. No pyplot, no global state."""
+"""What all figures share: colours, curves, axes, and how they are saved. No pyplot."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import os
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
+from rse_tf.evaluation import Row
 from rse_tf.files import atomic_path
 
 # Okabe and Ito's colours for all kinds of colour vision, without their yellow, which is too
@@ -23,11 +25,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#5
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _GREY = "#707070"
 DPI = 100
+SEEDS, MEMBERS = "over evaluation seeds", "over members"
 
 Style = dict[str, Any]
 
 # Open markers around the filled ones: where the two agree, both can still be seen.
-PAPER: Style = {
+_PUBLISHED: Style = {
     "linestyle": "--",
     "linewidth": 1.1,
     "markersize": 7.5,
@@ -37,6 +40,47 @@ PAPER: Style = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One place of a curve; NaN for what is not there.
+
+    Args:
+        x: its place.
+        y: the measured value.
+        spread: its standard deviation.
+        published: place and value of the published number.
+    """
+
+    x: float
+    y: float = math.nan
+    spread: float = math.nan
+    published: tuple[float, float] | None = None
+
+
+GAP = Point(math.nan)  # breaks a curve
+
+
+def spread_of(row: Row) -> tuple[float, str]:
+    """Returns the standard deviation of an accuracy, and what it is over; NaN without any."""
+    if row.score.accuracy_std_members is not None:
+        return row.score.accuracy_std_members, MEMBERS
+    if row.eval_seeds > 1:
+        return row.score.accuracy_std, SEEDS
+    return math.nan, ""  # a bar of no length would still be drawn, as a dash across the marker
+
+
+def draw_curve(axes: Axes, label: str, points: Iterable[Point], style: Style) -> None:
+    """Draws the measured curve, and dashed the published one."""
+    ours = [point for point in points if point is GAP or not math.isnan(point.y)]
+    if any(point is not GAP for point in ours):
+        x, y, spread = zip(*((point.x, point.y, point.spread) for point in ours))
+        axes.errorbar(x, y, yerr=spread, capsize=3, zorder=3, label=label, **style)
+    paper = [(math.nan, math.nan) if p is GAP else p.published for p in points]
+    drawn = [place for place in paper if place is not None]
+    if any(not math.isnan(x) for x, _ in drawn):
+        axes.plot(*zip(*drawn), label=f"{label}, published", **{**style, **_PUBLISHED})
+
+
 def styles_of(labels: Iterable[str]) -> dict[str, Style]:
     """Returns a style for each curve, by label."""
     looks = zip(itertools.cycle(COLOURS), itertools.cycle(_MARKERS))
@@ -44,6 +88,20 @@ def styles_of(labels: Iterable[str]) -> dict[str, Style]:
         label: {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.6}
         for label, (colour, marker) in zip(dict.fromkeys(labels), looks)
     }
+
+
+def make_axes(
+    count: int, across: int, width: float = 4.6, sharey: bool = False, legend_lines: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with so many pairs of axes, high enough for its legend."""
+    across = min(count, across)
+    down = math.ceil(count / across)
+    size = (2.6 + width * across, max(4.2 * down, 0.5 + 0.2 * legend_lines))
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    grid = list(figure.subplots(down, across, squeeze=False, sharey=sharey).flat)
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, grid[:count]
 
 
 def tidy(axes: Axes, title: str) -> None:
@@ -58,7 +116,7 @@ def legend(
     figure: Figure,
     styles: dict[str, Style],
     sources: Iterable[str],
-    has_spread: bool,
+    spreads: Iterable[str],
     handles: Sequence[Any] = (),
 ) -> None:
     """Adds a legend outside of the axes.
@@ -67,21 +125,21 @@ def legend(
         figure: the figure.
         styles: a style for each curve, by label.
         sources: where the dashed curves come from; nothing without any.
-        has_spread: whether there are error bars.
+        spreads: what the error bars are over; nothing without any.
         handles: stand before all others.
     """
     handles = [
         *handles,
         *(Line2D([], [], label=wrapped(label), **style) for label, style in styles.items()),
     ]
-    names = list(dict.fromkeys(sources))
-    if names:
+    if names := list(dict.fromkeys(filter(None, sources))):
         grey: Style = {"color": _GREY, "marker": "o"}
         label = wrapped(f"published: {'; '.join(names)}")
-        handles.append(Line2D([], [], label=label, **{**grey, **PAPER}))
-    if has_spread:
+        handles.append(Line2D([], [], label=label, **{**grey, **_PUBLISHED}))
+    if kinds := list(dict.fromkeys(filter(None, spreads))):
         bar: Style = {"color": _GREY, "marker": "|", "markersize": 12, "linestyle": "none"}
-        handles.append(Line2D([], [], label="standard deviation\nover evaluation seeds", **bar))
+        words = wrapped(f"standard deviation {' or '.join(kinds)}")
+        handles.append(Line2D([], [], label=words, **bar))
     if handles:
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
 

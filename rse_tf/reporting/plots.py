@@ -1,37 +1,37 @@
-"""The figures of a run's report."""
+"""The curves of a run's report."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
 from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from rse_tf.evaluation import Row
 from rse_tf.reporting.drawing import (
-    DPI,
-    PAPER,
+    GAP,
+    Point,
     Style,
     beside,
     const_axis,
+    draw_curve,
     legend,
+    make_axes,
     save_png,
+    spread_of,
     styles_of,
     tidy,
 )
-from rse_tf.reporting.reference import published
-from rse_tf.reporting.rows import Row
-from rse_tf.reporting.series import Panel, Series, panels
+from rse_tf.reporting.published import published
+from rse_tf.reporting.series import Panel, panels
 
 
 def plot_accuracy_vs_strength(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """Draws accuracy against the strength of the attack as a PNG.
 
-    One pair of axes per data set, model and attack, one curve per defense. Clean accuracy
+    One pair of axes per data set, model and attack, one curve per run and defense. Clean accuracy
     stands at a position of its own on the logarithmic axis of const, and at 0 on the linear
-    axis of epsilon. Published numbers for the same settings are dashed, in the same colour.
+    axis of epsilon. Published numbers for the same protocol are dashed, in the same colour.
 
     Args:
         rows: rows of any attacks, in any order; those without attack are the clean ones.
@@ -44,16 +44,15 @@ def plot_accuracy_vs_strength(rows: Sequence[Row], path: str | os.PathLike[str])
     def draw(axes: Axes, panel: Panel, styles: dict[str, Style]) -> None:
         place = _strength_axis(axes, panel)
         for index, series in enumerate(panel.series):
-            curve = [*series.clean, *series.rows]
-            pieces = [curve]
-            if panel.strength == "const":  # a line across the break of the axis means nothing
-                start = [row for row in curve if _strength(row) == 0]
-                pieces = [start, [row for row in curve if _strength(row) > 0]]
-            for piece in pieces:
-                x = [place(row, index) for row in piece]
-                _curve(axes, piece, x, styles[series.label])
+            points: list[Point] = []
+            for row in (*series.clean, *series.rows):
+                if panel.strength == "const" and row.strength and row.strength[1] > 0:
+                    # A line across the break of the axis would mean nothing.
+                    points += [GAP] if GAP not in points else []
+                points.append(_point(row, place(row, index)))
+            draw_curve(axes, series.label, points, styles[series.label])
 
-    _draw_panels(panels(rows), draw, path)
+    _draw_panels(rows, draw, path)
 
 
 def plot_accuracy_vs_l2(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
@@ -69,67 +68,48 @@ def plot_accuracy_vs_l2(rows: Sequence[Row], path: str | os.PathLike[str]) -> No
     def draw(axes: Axes, panel: Panel, styles: dict[str, Style]) -> None:
         axes.set_xlabel("RMS L2 distortion over all images (pixels in [0, 1])")
         for series in panel.series:
-            curve = [*series.clean, *series.rows]
-            _curve(axes, curve, [row.rms_l2 for row in curve], styles[series.label], by_l2=True)
+            points = [_point(row, row.score.rms_l2, by_l2=True)
+                      for row in (*series.clean, *series.rows)]  # fmt: skip
+            draw_curve(axes, series.label, points, styles[series.label])
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
 
-    _draw_panels(panels(rows), draw, path)
+    _draw_panels(rows, draw, path)
 
 
 def _draw_panels(
-    panels_: list[Panel],
+    rows: Sequence[Row],
     draw: Callable[[Axes, Panel, dict[str, Style]], None],
     path: str | os.PathLike[str],
 ) -> None:
-    columns = min(len(panels_), 3)
-    lines = math.ceil(len(panels_) / columns)
-    figure = Figure(figsize=(2.6 + 4.6 * columns, 4.2 * lines), dpi=DPI, layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    panels_ = panels(rows)
     styles = styles_of(series.label for panel in panels_ for series in panel.series)
-    for axes, panel in itertools.zip_longest(grid.flat, panels_):
-        if panel is None:
-            axes.remove()
-            continue
+    lines = sum(2 + len(label) // 24 for label in styles)
+    figure, all_axes = make_axes(len(panels_), 3, sharey=True, legend_lines=lines)
+    for axes, panel in zip(all_axes, panels_, strict=True):
         draw(axes, panel, styles)
         axes.set_ylim(-3, 103)
         tidy(axes, panel.title)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("accuracy under attack (%)")
-    _legend(figure, styles, [series for panel in panels_ for series in panel.series])
+    figure.supylabel("accuracy under attack (%)", fontsize=10)
+    legend(figure, styles, _sources(rows), [spread_of(row)[1] for row in rows])
     save_png(figure, path)
 
 
-def _curve(
-    axes: Axes, rows: list[Row], x: list[float], style: Style, *, by_l2: bool = False
-) -> None:
-    """Draws one curve, and dashed the published numbers for its rows."""
-    if rows:
-        axes.errorbar(
-            x,
-            [100 * row.accuracy for row in rows],
-            # A bar of no length would still be drawn, as a dash across the marker.
-            yerr=[100 * row.accuracy_std if row.eval_seeds > 1 else math.nan for row in rows],
-            capsize=3,
-            zorder=3,
-            **style,
-        )
-    paper: list[tuple[float, float]] = []
-    for row, at in zip(rows, x, strict=True):
-        number = published(row)
-        if number is None or number.accuracy is None:
-            continue
-        if not by_l2:
-            paper.append((at, 100 * number.accuracy))
-        elif number.rms_l2 is not None:
-            paper.append((number.rms_l2, 100 * number.accuracy))
-    if paper:
-        axes.plot(*zip(*paper), **{**style, **PAPER})
+def _point(row: Row, x: float, by_l2: bool = False) -> Point:
+    number, paper = published(row.settings), None
+    if number is not None and number.accuracy is not None:
+        at = number.rms_l2 if by_l2 else x
+        paper = None if at is None else (at, 100 * number.accuracy)
+    return Point(x, 100 * row.score.accuracy, 100 * spread_of(row)[0], paper)
 
 
-def _legend(figure: Figure, styles: dict[str, Style], series: list[Series]) -> None:
-    rows = [row for curve in series for row in (*curve.clean, *curve.rows)]
-    sources = [number.source for row in rows if (number := published(row))]
-    legend(figure, styles, sources, any(row.eval_seeds > 1 for row in rows))
+def _sources(rows: Sequence[Row]) -> list[str]:
+    """Where the published curves are from, with the settings that are not ours."""
+    found = []
+    for row in rows:
+        if number := published(row.settings):
+            others = "; ".join(number.differences(row.settings))
+            found.append(number.source + (f" ({row.defense}: {others})" if others else ""))
+    return found
 
 
 def _strength_axis(axes: Axes, panel: Panel) -> Callable[[Row, int], float]:
