@@ -93,8 +93,8 @@ def test_a_run_killed_in_its_attack_ends_like_an_undisturbed_one(
     expected = [row for row in read_json(finished / "result.json").rows if row.defense == "rse"]
     resumed = read_json(workdir / "result.json").rows
     for ours, theirs in zip(resumed, expected, strict=True):
-        assert (ours.parameters, ours.accuracy) == (theirs.parameters, theirs.accuracy)
-        assert ours.rms_l2 == pytest.approx(theirs.rms_l2, rel=1e-5)
+        assert (ours.parameters, ours.score.accuracy) == (theirs.parameters, theirs.score.accuracy)
+        assert ours.score.rms_l2 == pytest.approx(theirs.score.rms_l2, rel=1e-5)
 
 
 def test_the_halves_of_rse_are_noisy_where_they_say(finished: pathlib.Path) -> None:
@@ -145,7 +145,7 @@ def test_a_substitute_is_trained_from_another_seed_and_attacked_instead(
     assert "substitute" not in direct.parameters
     # Images made for another network do less harm; 50 of them, both from the same start, so
     # the difference has a standard error of at most sqrt(2 * 0.25 / 50) = 0.1.
-    assert transferred.accuracy > direct.accuracy
+    assert transferred.score.accuracy > direct.score.accuracy
 
 
 def test_evaluating_what_was_never_trained_is_one_line(

@@ -26,6 +26,7 @@ from rse_tf.reporting.drawing import (
     draw_curve,
     legend,
     make_axes,
+    published_label,
     styles_of,
     tidy,
     wrapped,
@@ -40,6 +41,7 @@ _PUBLISHED_MARK: Style = {
     "markeredgecolor": "black",
     "linestyle": "none",
 }
+_WHITE = np.ones((1, 1, 1))  # an image for a place that stays empty
 _DARKEST = 0.995  # the share of all changes that are not drawn at full strength
 
 
@@ -93,7 +95,7 @@ def draw_bars(tables: Sequence[Table], rows: Sequence[Row], *, across: int = 1) 
     names = dict.fromkeys(column.name for table in tables for column in table.columns)
     colours = dict(zip(names, itertools.cycle(COLOURS)))
     patches: dict[str, Patch] = {}
-    sources: list[str] = []
+    drawn: list[Cell] = []
     for axes, table in zip(all_axes, tables, strict=True):
         cells, count = table.cells(rows), len(table.columns)
         for index, column in enumerate(table.columns):
@@ -106,12 +108,11 @@ def draw_bars(tables: Sequence[Table], rows: Sequence[Row], *, across: int = 1) 
             if any(cell.source for cell in own):
                 paper, label = [_or_nan(cell.paper) for cell in own], f"{column.name}, published"
                 axes.plot(x, paper, **_PUBLISHED_MARK, label=label, zorder=4)
-            sources += filter(None, map(_source, own))
+            drawn += own
             patches[column.name] = Patch(**{**look, "label": wrapped(column.name)})
         _name_groups(axes, table)
     handles: list[Patch | Line2D] = list(patches.values())
-    if sources:
-        label = wrapped(f"published: {'; '.join(dict.fromkeys(sources))}")
+    if label := published_label(map(_source, drawn)):
         handles.append(Line2D([], [], label=label, **_PUBLISHED_MARK))
     legend(figure, {}, [], [], handles)
     return figure
@@ -157,7 +158,7 @@ def draw_perturbations(galleries: Sequence[Gallery]) -> Figure | None:
             captions[line].append(caption)
     name = next((gallery.labels[0] for gallery in shown if len(gallery.labels)), "clean")
     for line, (row, words) in enumerate(zip(tiles, captions)):
-        row.append(None if line else shown[0].clean[0])
+        row.append(_WHITE if line else shown[0].clean[0])
         words.append("" if line else f"original: {name}")
     columns = [*(display_name(gallery.defense) for gallery in shown), ""]
     figure = montage(tiles, targets, columns, captions)
@@ -190,7 +191,7 @@ def draw_attacked(galleries: Sequence[Gallery]) -> Figure | None:
     for gallery in shown:
         for kind, names in (("clean", gallery.labels), ("adversarial", gallery.predicted)):
             blank = longest - len(names)
-            tiles.append([*getattr(gallery, kind), *[None] * blank])
+            tiles.append([*getattr(gallery, kind), *[_WHITE] * blank])
             labels.append(f"{gallery.dataset}\n{kind}".strip())
             captions.append([*names, *[""] * blank])
     return montage(tiles, labels, [""] * longest, captions)
@@ -224,10 +225,8 @@ def _point(x: float, cell: Cell, ours_only: bool) -> Point:
     return Point(x, _or_nan(cell.ours), cell.spread[0], paper)
 
 
-def _source(cell: Cell) -> str:
-    """Where the published number is from, with the settings that are not ours."""
-    others = "; ".join(cell.paper_differences)
-    return f"{cell.source} ({others})" if others else cell.source
+def _source(cell: Cell) -> tuple[str, tuple[str, ...]]:
+    return cell.source, cell.paper_differences
 
 
 def _or_nan(value: float | None) -> float:

@@ -115,7 +115,7 @@ def tidy(axes: Axes, title: str) -> None:
 def legend(
     figure: Figure,
     styles: dict[str, Style],
-    sources: Iterable[str],
+    sources: Iterable[tuple[str, tuple[str, ...]]],
     spreads: Iterable[str],
     handles: Sequence[Any] = (),
 ) -> None:
@@ -124,7 +124,7 @@ def legend(
     Args:
         figure: the figure.
         styles: a style for each curve, by label.
-        sources: where the dashed curves come from; nothing without any.
+        sources: as for `published_label`; nothing without any.
         spreads: what the error bars are over; nothing without any.
         handles: stand before all others.
     """
@@ -132,9 +132,8 @@ def legend(
         *handles,
         *(Line2D([], [], label=wrapped(label), **style) for label, style in styles.items()),
     ]
-    if names := list(dict.fromkeys(filter(None, sources))):
+    if label := published_label(sources):
         grey: Style = {"color": _GREY, "marker": "o"}
-        label = wrapped(f"published: {'; '.join(names)}")
         handles.append(Line2D([], [], label=label, **{**grey, **_PUBLISHED}))
     if kinds := list(dict.fromkeys(filter(None, spreads))):
         bar: Style = {"color": _GREY, "marker": "|", "markersize": 12, "linestyle": "none"}
@@ -144,9 +143,23 @@ def legend(
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)
 
 
+def published_label(sources: Iterable[tuple[str, tuple[str, ...]]]) -> str:
+    """Names where published numbers are from, and which of their settings are not ours.
+
+    Args:
+        sources: source and differences of each number; an empty source is none.
+    """
+    found = [(source, others) for source, others in sources if source]
+    names = dict.fromkeys(source for source, _ in found)
+    differences = dict.fromkeys(each for _, others in found for each in others)
+    parts = [f"published: {'; '.join(names)}"] if names else []
+    parts += [f"with other settings: {'; '.join(differences)}"] if differences else []
+    return "\n".join(map(wrapped, parts))
+
+
 def wrapped(label: str) -> str:
     """Breaks a label of a legend into lines."""
-    return "\n".join(textwrap.wrap(label, 24))
+    return "\n".join(textwrap.wrap(label, 26, break_long_words=False))
 
 
 def const_axis(

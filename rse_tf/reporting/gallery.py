@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rse_tf.files import atomic_path
 from rse_tf.reporting.drawing import DPI, save_png
 
 _ROWS = ("clean", "adversarial", "perturbation")
-_SIDE = 120  # small images are enlarged by a whole factor to about so many pixels
+_SIDE = 150  # small images are enlarged by a whole factor to about so many pixels
 _GAP, _LINE = 12, 17  # between images, and for a line of a caption
 
 
@@ -134,7 +135,7 @@ def montage(
     """Shows images in rows and columns, each enlarged by a whole factor.
 
     Args:
-        tiles: rows of images `[height, width, 1 or 3]` in [0, 1], None for an empty place.
+        tiles: rows of images `[height, width, 1 or 3]` in [0, 1], None for one that is missing.
         row_labels: stand to the left.
         column_labels: stand above.
         captions: one for each tile, below it.
@@ -146,8 +147,8 @@ def montage(
     tops = np.cumsum([0, *(height + _GAP + _LINE * count for count in lines)])
     across = width + _GAP
     sheet = np.ones((tops[-1], across * len(column_labels), 3))
-    size = (sheet.shape[1] / DPI + 1.4, sheet.shape[0] / DPI + 0.7)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    size = (sheet.shape[1] / DPI + 1.6, sheet.shape[0] / DPI + 1.0)
+    figure = Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
     axes = figure.subplots()
     for top, row, words in zip(tops, large, captions):
         for column, (tile, caption) in enumerate(zip(row, words, strict=True)):
@@ -157,7 +158,7 @@ def montage(
                 continue
             left = column * across + (width - tile.shape[1]) // 2
             sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-            axes.text(middle, top + height + 3, caption, ha="center", va="top", fontsize=9)
+            axes.text(middle, top + tile.shape[0] + 3, caption, ha="center", va="top", fontsize=9)
     axes.imshow(sheet, interpolation="nearest")
     wrapped = [textwrap.fill(label, max(8, across // 7)) for label in column_labels]
     axes.set_xticks(np.arange(len(wrapped)) * across + width / 2, wrapped, fontsize=9)

@@ -83,14 +83,14 @@ def _draw_panels(
 ) -> None:
     panels_ = panels(rows)
     styles = styles_of(series.label for panel in panels_ for series in panel.series)
-    lines = sum(2 + len(label) // 24 for label in styles)
+    lines = sum(2 + len(label) // 26 for label in styles)
     figure, all_axes = make_axes(len(panels_), 3, sharey=True, legend_lines=lines)
     for axes, panel in zip(all_axes, panels_, strict=True):
         draw(axes, panel, styles)
         axes.set_ylim(-3, 103)
         tidy(axes, panel.title)
     figure.supylabel("accuracy under attack (%)", fontsize=10)
-    legend(figure, styles, _sources(rows), [spread_of(row)[1] for row in rows])
+    legend(figure, styles, map(_source, rows), [spread_of(row)[1] for row in rows])
     save_png(figure, path)
 
 
@@ -102,14 +102,9 @@ def _point(row: Row, x: float, by_l2: bool = False) -> Point:
     return Point(x, 100 * row.score.accuracy, 100 * spread_of(row)[0], paper)
 
 
-def _sources(rows: Sequence[Row]) -> list[str]:
-    """Where the published curves are from, with the settings that are not ours."""
-    found = []
-    for row in rows:
-        if number := published(row.settings):
-            others = "; ".join(number.differences(row.settings))
-            found.append(number.source + (f" ({row.defense}: {others})" if others else ""))
-    return found
+def _source(row: Row) -> tuple[str, tuple[str, ...]]:
+    number = published(row.settings)
+    return (number.source, number.differences(row.settings)) if number else ("", ())
 
 
 def _strength_axis(axes: Axes, panel: Panel) -> Callable[[Row, int], float]:
