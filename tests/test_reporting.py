@@ -115,7 +115,7 @@ def test_table_shows_numbers_spread_and_paper() -> None:
     cells = "rse carlini_wagner const=0.1 62.50 +- 1.23 0.3456 0.4567 1600 12.3 61.88§ 0.3625§"
     assert lines[3].split() == cells.split()
     notes = "\n".join(lines[4:])
-    other = f"{TABLE_2} has other accuracies for rse: 67.19 at const=0.1"
+    other = f"{TABLE_2} has 67.19 for rse at const=0.1"
     assert SWEEP in notes and other in notes
     assert "§ published with other settings: rse: init_noise_at=second_conv (ours: " in notes
     assert "+-: standard deviation over the evaluation seeds" in notes

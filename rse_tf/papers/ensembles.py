@@ -170,13 +170,13 @@ TABLES = {
     "ensembles/figure1": PaperTable(
         f"Figure 1 of {_PAPER}: BIM on a single classifier",
         _figure_1,
-        figure=lambda _, galleries: draw_attacked(galleries),
+        draw_images=draw_attacked,
         text=_predictions,
     ),
     "ensembles/figure2": PaperTable(
         f"Figure 2 of {_PAPER}: Table 2 as bars",
         lambda rows: [_table_2(dataset) for dataset in _MODELS],
         (_GRADIENTS,),
-        lambda rows, _: _bars(rows),
+        lambda tables, rows: _bars(rows),
     ),
 }

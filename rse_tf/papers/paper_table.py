@@ -24,20 +24,26 @@ class PaperTable:
         title: what it is called, and what it shows.
         tables: makes its tables, from the rows: some have a line for each setting found.
         notes: what a reader must know, a sentence or more each.
-        figure: draws it, None where there is nothing to draw.
+        draw: draws its tables with the rows, in the order in which they stand.
+        draw_images: draws the galleries instead; None if there is nothing to see in them.
         text: makes more Markdown from the galleries, to stand before the notes.
     """
 
     title: str
     tables: Callable[[Sequence[Row]], list[Table]]
     notes: tuple[str, ...] = ()
-    figure: Callable[[Sequence[Row], Sequence[Gallery]], Figure | None] = lambda *_: None
+    draw: Callable[[Sequence[Table], Sequence[Row]], Figure] | None = None
+    draw_images: Callable[[Sequence[Gallery]], Figure | None] = lambda galleries: None
     text: Callable[[Sequence[Gallery]], str] = lambda galleries: ""
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
         """Returns those of the rows that stand in a table, each once, in its order."""
         found = [cell.row for table in self.tables(rows) for cell in _cells(table, rows)]
         return list({id(row): row for row in found if row is not None}.values())
+
+    def figure(self, rows: Sequence[Row], galleries: Sequence[Gallery]) -> Figure | None:
+        """Returns the figure, None if it is a table, or one of images and there are none."""
+        return self.draw(self.tables(rows), rows) if self.draw else self.draw_images(galleries)
 
     def format(self, rows: Sequence[Row], head: str, galleries: Sequence[Gallery] = ()) -> str:
         """Returns the tables and notes as Markdown; without tables that have no row, if any has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,19 +48,11 @@ _TRAINING: dict[str, dict[str, Any]] = {
     "distillation": {"temperature": 40.0},
     "robust_opt_brelu": {"image_noise": 0.05},
 }
+_CLEAN = Header("clean", {"attack": "none"})
 _DRAWS = (1, 2, 5, 10, 20, 50)
-# As the paper names them, and as the data set does.
-_TARGETS = {
-    "bird": "bird",
-    "car": "automobile",
-    "cat": "cat",
-    "deer": "deer",
-    "dog": "dog",
-    "frog": "frog",
-    "horse": "horse",
-    "plane": "airplane",
-    "truck": "truck",
-}
+# As the paper names them; the data set has longer names for two.
+_TARGETS = ("bird", "car", "cat", "deer", "dog", "frog", "horse", "plane", "truck")
+_LONG_NAMES = {"car": "automobile", "plane": "airplane"}
 _PLACEMENT = (
     "The paper puts the initial noise before the first convolution; its authors' VGG16 code, and "
     "presumably its numbers, before the second. Lines that say so are ours, in the code's way."
@@ -102,10 +95,6 @@ def _if_measured(header: Header, rows: Sequence[Row], match: dict[str, Any]) -> 
     return [header] if any(differences(asked, row) is not None for row in rows) else []
 
 
-def _clean() -> Header:
-    return Header("clean", {"attack": "none"})
-
-
 def _const(const: float) -> Header:
     return Header(f"c = {const:g}", {**_UNTARGETED, "const": float(const)}, x=float(const))
 
@@ -118,23 +107,24 @@ def _strengths(rows: Sequence[Row], match: dict[str, Any]) -> tuple[Header, ...]
     # A const that went through float32 is still the same.
     others = [c for c in consts if not any(abs(c - s) < 1e-6 * s for s in SWEEP_CONSTS)]
     swept = sorted({*SWEEP_CONSTS, *others} - {0})
-    return (_clean(), *map(_const, swept))
+    return (_CLEAN, *map(_const, swept))
+
+
+_BASELINES = (
+    _defense("Adv retraining", "adversarial_retraining"),
+    _defense("Robust Opt+BReLU", "robust_opt_brelu"),
+    _defense("Distill", "distillation"),
+    _defense("No defense", "none"),
+)
 
 
 def _table_2(rows: Sequence[Row]) -> list[Table]:
     consts = tuple(map(_const, TABLE_2_CONSTS))
-    lines = (
-        Header("RSE", _rse()),
-        _authors_code(),
-        _defense("Adv retraining", "adversarial_retraining"),
-        _defense("Robust Opt+BReLU", "robust_opt_brelu"),
-        _defense("Distill", "distillation"),
-        _defense("No defense", "none"),
-    )
+    lines = (Header("RSE", _rse()), _authors_code(), *_BASELINES)
     sweep, distances = "Beside the authors' published sweep: accuracy (%)", "RMS L2"
     return [
         Table("Accuracy (%)", "defense", lines, consts, _VGG16, source=TABLE_2),
-        Table(sweep, "defense", lines, (_clean(), *consts), _VGG16, source=SWEEP),
+        Table(sweep, "defense", lines, (_CLEAN, *consts), _VGG16, source=SWEEP),
         Table(sweep.replace("accuracy (%)", distances), "defense", lines, consts, _VGG16,
               metrics.RMS_L2),
     ]  # fmt: skip
@@ -142,7 +132,7 @@ def _table_2(rows: Sequence[Row]) -> list[Table]:
 
 def _table_3(rows: Sequence[Row]) -> list[Table]:
     targets = tuple(
-        Header(label, {**_TARGETED, "target": name}) for label, name in _TARGETS.items()
+        Header(label, {**_TARGETED, "target": _LONG_NAMES.get(label, label)}) for label in _TARGETS
     )
     lines = (
         _defense("No defense", "none"),
@@ -220,10 +210,7 @@ def _figure_6(rows: Sequence[Row]) -> list[Table]:
         match = {"dataset": dataset, "model": model}
         curves = (
             Header("RSE", _rse(dataset, model)),
-            _defense("Adv retraining", "adversarial_retraining"),
-            _defense("Robust Opt+BReLU", "robust_opt_brelu"),
-            _defense("Distill", "distillation"),
-            _defense("No defense", "none"),
+            *_BASELINES,
             *_if_measured(_authors_code(dataset, model), rows, match),
         )
         lines = _strengths(rows, match)
@@ -254,38 +241,38 @@ TABLES = {
         f"Figure 2 of {_PAPER}: noise in training, in test, in both",
         _figure_2,
         (_STRENGTH, _NO_CURVE, _PLACEMENT),
-        lambda rows, _: draw_sweeps(_figure_2(rows), rows),
+        draw_sweeps,
     ),
     "rse/figure3": PaperTable(
         f"Figure 3 of {_PAPER}: levels of noise",
         _figure_3,
         (_STRENGTH, _NO_CURVE),
-        lambda rows, _: draw_sweeps(_figure_3(rows), rows),
+        draw_sweeps,
     ),
     "rse/figure4": PaperTable(
         f"Figure 4 of {_PAPER}: one draw against fifty",
         _figure_4,
         (_STRENGTH, _NO_CURVE),
-        lambda rows, _: draw_sweeps(_figure_4(rows), rows),
+        draw_sweeps,
     ),
     "rse/figure5": PaperTable(
         f"Figure 5 of {_PAPER}: clean accuracy by number of draws",
         _figure_5,
         ("Published is the clean point of the authors' sweep, with 50 draws.",),
-        lambda rows, _: draw_sweeps(_figure_5(rows), rows, axis="draws"),
+        functools.partial(draw_sweeps, axis="draws"),
     ),
     "rse/figure6": PaperTable(
         f"Figure 6 of {_PAPER}: accuracy and distortion by c, for three networks",
         _figure_6,
         (_STRENGTH, "RMS L2 is over all images, also those that the attack failed on.",
          _TEMPERATURE),
-        lambda rows, _: draw_sweeps(_figure_6(rows), rows, across=3),
+        functools.partial(draw_sweeps, across=3),
     ),
     "rse/figure7": PaperTable(
         f"Figure 7 of {_PAPER}: targeted attacks on one ship",
         _table_3,
         ("The table is Table 3, the distortion of what the figure shows.",),
-        lambda _, galleries: draw_perturbations(galleries),
+        draw_images=draw_perturbations,
     ),
     "rse/zoo": ZOO,
 }  # fmt: skip

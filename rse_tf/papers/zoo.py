@@ -57,10 +57,9 @@ def _noise(row: Row) -> str | None:
     return row.parameters.get("noise")
 
 
-def _bars(rows: Sequence[Row]) -> Figure:
-    table = _table(rows)
-    shares = tuple(column for column in table.columns if column.name.endswith("(%)"))
-    return draw_bars([dataclasses.replace(table, columns=shares)], rows)
+def _bars(tables: Sequence[Table], rows: Sequence[Row]) -> Figure:
+    shares = tuple(column for column in tables[0].columns if column.name.endswith("(%)"))
+    return draw_bars([dataclasses.replace(tables[0], columns=shares)], rows)
 
 
 ZOO = PaperTable(
@@ -71,5 +70,5 @@ ZOO = PaperTable(
         "sides of its finite difference see different noise (fresh). Whether the noise itself "
         "protects, or only that it differs, shows where they see the same (common).",
     ),
-    lambda rows, _: _bars(rows),
+    _bars,
 )

@@ -189,18 +189,15 @@ def _published_notes(rows: Sequence[Row]) -> list[str]:
     )
     if differences:
         notes.append(f"{OTHER_SOURCE} published with other settings: {'; '.join(differences)}")
-    others: dict[tuple[str, str], dict[str, None]] = {}  # no place twice
-    for row, number in found:
-        for other in published_numbers(row.settings):
-            if None not in (other.accuracy, number.accuracy) and row.strength:
-                if abs(float(other.accuracy or 0) - float(number.accuracy or 0)) > _ROUNDING:
-                    at = f"{_percent(float(other.accuracy or 0))} at {row.strength[0]}="
-                    places = others.setdefault((other.source, row.defense), {})
-                    places[f"{at}{row.strength[1]:g}"] = None
-    return notes + [
-        f"{source} has other accuracies for {defense}: {', '.join(places)}"
-        for (source, defense), places in others.items()
-    ]
+    others = dict.fromkeys(
+        f"{other.source} has {_percent(other.accuracy)} for {row.defense} at "
+        f"{row.strength[0]}={row.strength[1]:g}"
+        for row, number in found
+        for other in published_numbers(row.settings)
+        if other.accuracy is not None and number.accuracy is not None and row.strength
+        and abs(other.accuracy - number.accuracy) > _ROUNDING
+    )  # fmt: skip
+    return notes + [f"otherwise: {'; '.join(others)}"] * bool(others)
 
 
 def _published_json(row: Row) -> dict[str, Any] | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rse_tf.evaluation import Row
 
@@ -17,30 +16,16 @@ _NAMES = {
 _IDENTITY = ("run", "dataset", "model", "defense", "attack", "strength")
 
 
-@dataclasses.dataclass(frozen=True)
-class Series:
-    """One curve.
-
-    Args:
-        label: the defense, with whatever else tells this curve from others.
-        rows: attacked rows of one run, by rising strength.
-        clean: rows without attack of the same run, defense, data set and model.
-    """
+class Series(NamedTuple):
+    """One curve: its attacked rows by rising strength, and clean ones of the same network."""
 
     label: str
     rows: tuple[Row, ...]
     clean: tuple[Row, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """The curves that belong in one pair of axes.
-
-    Args:
-        title: data set, model and attack.
-        strength: `"const"`, `"epsilon"`, or None where the attack is not swept.
-        series: the curves, in the order in which the rows came.
-    """
+class Panel(NamedTuple):
+    """The curves that belong in one pair of axes; `strength` is None without a sweep."""
 
     title: str
     strength: str | None
