@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rse_tf.evaluation import Row
 from rse_tf.papers.table import ACCURACY, Cell, Table
 from rse_tf.reporting import Gallery
 from rse_tf.reporting.drawing import (
     COLOURS,
-    GAP,
+    PERCENT,
+    Limits,
+    Plot,
     Point,
     Style,
     beside,
-    const_axis,
-    draw_curve,
+    draw_plots,
     legend,
     make_axes,
     published_label,
-    styles_of,
     tidy,
     wrapped,
 )
@@ -59,25 +58,22 @@ def draw_sweeps(
         across: axes beside each other.
         axis: `"const"`, or `"draws"` for a number of draws.
     """
-    figure, all_axes = make_axes(len(tables), across)
-    styles = styles_of(column.name for table in tables for column in table.columns)
     filled = [table.cells(rows) for table in tables]
-    for axes, table, cells in zip(all_axes, tables, filled, strict=True):
-        place = _place(axes, table, axis)
-        for index, column in enumerate(table.columns):
-            points: list[Point] = []
-            for line, cell in zip(table.lines, (own[index] for own in cells), strict=True):
-                if axis == "const" and line.x and GAP not in points:
-                    points.append(GAP)  # a line across the break of the axis means nothing
-                points.append(_point(place(line.x, index), cell, column.ours_only))
-            draw_curve(axes, column.name, points, styles[column.name])
-        axes.set_ylabel(table.metric.name)
-        if axis == "const":  # draws change little: their axis shows no more than it must
-            axes.set_ylim(*((-3, 103) if table.metric is ACCURACY else (0, None)))
-        tidy(axes, table.title)
+    plots = []
+    for table, cells in zip(tables, filled, strict=True):
+        curves = {
+            column.name: [
+                _point(line.x, own[index], column.ours_only)
+                for line, own in zip(table.lines, cells, strict=True)
+            ]
+            for index, column in enumerate(table.columns)
+        }
+        limits: Limits = PERCENT if table.metric is ACCURACY else (0, None)
+        if axis == "draws":  # they change little: their axis shows no more than it must
+            limits = (None, None)
+        plots.append(Plot(table.title, axis, table.metric.name, limits, curves))
     flat = [cell for cells in filled for line in cells for cell in line]
-    legend(figure, styles, map(_source, flat), [cell.spread[1] for cell in flat])
-    return figure
+    return draw_plots(plots, across, map(_source, flat), [cell.spread[1] for cell in flat])
 
 
 def draw_bars(tables: Sequence[Table], rows: Sequence[Row], *, across: int = 1) -> Figure:
@@ -206,18 +202,6 @@ def _name_groups(axes: Axes, table: Table) -> None:
     axes.set_ylim(0, 103)
     tidy(axes, table.title)
     axes.grid(visible=False, axis="x")
-
-
-def _place(axes: Axes, table: Table, axis: str) -> Callable[[float, int], float]:
-    places = sorted({line.x for line in table.lines})
-    if axis == "const":
-        return const_axis(axes, places, len(table.columns))
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(places))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.set_xlabel("number of draws averaged")
-    return lambda x, _: x
 
 
 def _point(x: float, cell: Cell, ours_only: bool) -> Point:

@@ -186,7 +186,7 @@ def reproduce(
 
 
 def _train_members(runs: Sequence[Config], shard: Shard) -> None:
-    """Trains the shard's part of the members of all ensembles, each a task of work by itself."""
+    """Trains the shard's part of the members of all ensembles, each a task by itself."""
     members = [
         (place, defense, number)
         for place, run in enumerate(runs)
