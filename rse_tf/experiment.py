@@ -12,13 +12,13 @@ import tensorflow as tf
 
 import rse_tf
 from rse_tf import data, defenses
-from rse_tf.assessment import Assessment
 from rse_tf.crew import Crew
-from rse_tf.evaluation import Scorer
+from rse_tf.evaluation import Row, Scorer
+from rse_tf.evaluator import Evaluator
 from rse_tf.files import atomic_folder, atomic_write_text
 from rse_tf.models import MODELS, NetworkSpec, export_classifier
 from rse_tf.progress import say
-from rse_tf.reporting import Gallery, Row, format_table, write_report
+from rse_tf.reporting import Gallery, format_table, write_report
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import NotTrainedError, Trainer, make_strategy, use_gpus_politely
 
@@ -49,9 +49,9 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     rows: list[Row] = []
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        assessment = Assessment(config, defense, model, dataset, substitute, crew)
-        rows += assessment.rows()
-        galleries += assessment.galleries()
+        evaluator = Evaluator(config, defense, model, dataset, substitute, crew)
+        rows += evaluator.rows()
+        galleries += evaluator.galleries()
     if crew.is_chief:
         report(config, rows, galleries)
     crew.wait()  # a worker that leaves early looks like one that died

@@ -61,6 +61,25 @@ class Setting:
         return " ".join(part for part in parts if part)
 
 
+@dataclasses.dataclass(frozen=True)
+class AttackOutcome:
+    """What one attack setting found.
+
+    Attributes:
+        results: one, or one for each member if it is attacked by the gradient of its members.
+        seconds: time of the attacks, added up over all devices.
+        parameters: what a row says of its attack, but for the gradient.
+        gradient: what was differentiated, or `None` where there is no choice.
+        targets: the classes to reach, integer `[number]`, or `None` for an untargeted attack.
+    """
+
+    results: list[AttackResult]
+    seconds: float
+    parameters: dict[str, Any]
+    gradient: str | None
+    targets: np.ndarray | None
+
+
 class Victim:
     """Attacks one model in every setting of a run, and keeps what it found.
 
@@ -110,40 +129,37 @@ class Victim:
             return {**point, "abort_early": False}  # by single draws: a matter of luck
         return point
 
-    def attack(self, setting: Setting) -> tuple[list[AttackResult], float]:
-        """Attacks all images, or looks up what was found before.
-
-        Returns:
-            One result, or one for each member if it is attacked by the gradient of its members;
-            and the seconds that the attacks took.
-        """
+    def attack(self, setting: Setting) -> AttackOutcome:
+        """Attacks all images, or looks up what was found before."""
         one_by_one = setting.gradient == "member"
         models = self._model.members if one_by_one else [self._model]
+        targets = self._targets(setting)
         results, seconds = [], 0.0
         for number, model in enumerate(models, start=1):
             label = f"{self._label}: {setting}"
             label += f" {number}/{len(models)}" if one_by_one else ""
-            result, took = self._attack(setting, model, label)
+            result, took = self._attack(setting, model, targets, label)
             results.append(result)
             seconds += took
-        return results, seconds
+        has_choice = isinstance(self._model, AveragedEnsemble) or self._draws > 1
+        gradient = setting.gradient if has_choice else None
+        return AttackOutcome(results, seconds, self._parameters(setting), gradient, targets)
 
-    def parameters(self, setting: Setting) -> dict[str, Any]:
-        """What a row says of its attack."""
+    def _parameters(self, setting: Setting) -> dict[str, Any]:
+        """What a row says of its attack, but for the gradient."""
         config = self._config
-        targeted = config.targeted or setting.target is not None
-        found: dict[str, Any] = {**setting.point, "targeted": targeted, "attack_draws": self._draws}
-        if isinstance(self._model, AveragedEnsemble) or self._draws > 1:
-            found["gradient"] = setting.gradient
-        if setting.target is not None:
-            found["target"] = setting.target
-        if config.image_class is not None:
-            found["image_class"] = config.image_class
-        if config.substitute is not None:
-            found["substitute"] = config.substitute
-        return found
+        found = {
+            **setting.point,
+            "targeted": config.targeted or setting.target is not None,
+            "attack_draws": self._draws,
+            "target": setting.target,
+            "image_class": config.image_class,
+            "substitute": config.substitute,
+        }
+        optional = ("target", "image_class", "substitute")
+        return {k: value for k, value in found.items() if k not in optional or value is not None}
 
-    def targets(self, setting: Setting) -> np.ndarray | None:
+    def _targets(self, setting: Setting) -> np.ndarray | None:
         """The classes to reach, integer `[number]`, or `None` for an untargeted attack."""
         if setting.target is not None:
             return np.full(len(self._test), self._dataset.class_index(setting.target))
@@ -154,7 +170,7 @@ class Victim:
         return (self._test.labels + shift) % count
 
     def _attack(
-        self, setting: Setting, model: keras.Model, label: str
+        self, setting: Setting, model: keras.Model, targets: np.ndarray | None, label: str
     ) -> tuple[AttackResult, float]:
         test = self._test
         copies = self._crew.copies(model, self._dataset.image_shape)
@@ -164,7 +180,7 @@ class Victim:
             crew=self._crew,
             images=test.images,
             labels=test.labels,
-            targets=self.targets(setting),
+            targets=targets,
             directory=self._folder(setting, model),
             seed=self._config.seed,
             description=label,
