@@ -212,9 +212,9 @@ def _write(
     finished = [(run, rows) for run in runs if (rows := finished_rows(run)) is not None]
     galleries = []
     for run, _ in finished:
-        folder = pathlib.Path(str(run.workdir))
-        with reading(folder / "gallery_*.npz", f"delete {folder}, and its row is run anew"):
-            galleries += load_galleries(folder)
+        own = pathlib.Path(str(run.workdir))
+        with reading(own / "gallery_*.npz", f"delete {own}, and its row is run anew"):
+            galleries += load_galleries(own)
     return write_exhibit(
         exhibit,
         [row for _, rows in finished for row in rows],
