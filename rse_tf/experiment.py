@@ -214,7 +214,7 @@ def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> T
 def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
     """Writes the report of a run and prints its table and where everything is."""
     workdir = pathlib.Path(str(config.workdir))
-    flags, versions_ = dataclasses.asdict(config), versions()
+    flags, versions_ = config.values(), versions()
     paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
     say(f"\n{format_table(rows)}\n")
     for path in paths:

@@ -16,25 +16,16 @@ from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.attacks.attack import Attack
 from rse_tf.crew import Crew
-from rse_tf.defaults import GRADIENTS
 from rse_tf.evaluation import attack_in_batches
 from rse_tf.layers import NOISE_VERSION, CommonNoise, is_random
 from rse_tf.models import AveragedEnsemble, SelfEnsemble
 from rse_tf.settings import Config
 from rse_tf.training import weights_digest
+from rse_tf.utils.options import options_of
 
-# Part of every attack's folder: raise it when the same settings no longer give the same images, of
-# all attacks or of one; and the package's version with it, by which finished tables are known.
+# Part of every attack's folder: raise it when the same settings no longer give the same images of
+# all attacks; and the package's version with it, by which finished tables are known.
 _FORMAT = 2
-_REVISIONS = {
-    "bim": 1, "carlini_wagner": 1, "deepfool": 1, "fgsm": 1, "mim": 1, "pgd": 3, "rand_fgsm": 1,
-}  # fmt: skip
-# These know no loss of the members of an ensemble; ZOO differentiates nothing at all.
-_GRADIENTS = {
-    "carlini_wagner": ("member", "mean_probability"),
-    "deepfool": ("member", "mean_probability"),
-    "zoo": ("mean_probability",),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +45,11 @@ class Setting:
     target: str | None
 
     def __str__(self) -> str:
-        strength = next((n for n in ("const", "epsilon") if n in self.point), "steps")
-        parts = [self.attack, f"{strength}={self.point[strength]:g}", self.target]
+        options = options_of(ATTACKS[self.attack])
+        swept = [name for name, own in options.items() if own.sweep]
+        strength = next((name for name in (*swept, "steps") if name in self.point), None)
+        value = f"{strength}={self.point[strength]:g}" if strength else None
+        parts = [self.attack, value, self.target]
         if self.gradient != "mean_probability":
             parts.append(f"gradient={self.gradient}")
         return " ".join(part for part in parts if part)
@@ -114,20 +108,13 @@ class Victim:
         elif self._draws > 1:  # no members, but draws
             gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
         for attack in self._config.attacks:
-            known = _GRADIENTS.get(attack, GRADIENTS)
+            known = ATTACKS[attack].gradients
             own = tuple(g for g in gradients if g in known) or ("mean_probability",)
             for gradient in own:
                 for target in self._config.target_class or (None,):
                     for point in self._config.attack_points(attack):
-                        yield Setting(attack, self._fitting(point), gradient, target)
-
-    def _fitting(self, point: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of an attack, as they are for this model."""
-        if "noise" in point and not is_random(self._model):
-            return {**point, "noise": "fresh"}  # nothing to have in common
-        if "binary_search_steps" in point and is_random(self._model):
-            return {**point, "abort_early": False}  # by single draws: a matter of luck
-        return point
+                        point = ATTACKS[attack].for_model(point, is_random(self._model))
+                        yield Setting(attack, point, gradient, target)
 
     def attack(self, setting: Setting) -> AttackOutcome:
         """Attacks all images, or looks up what was found before."""
@@ -206,10 +193,11 @@ class Victim:
         """A folder for the batches of one attack setting, named after all they follow from."""
         settings = _without_names(victim.get_config())
         mean_loss = setting.gradient == "mean_loss"
+        version = ATTACKS[setting.attack].cache_version
         facts = [
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
             self._config.seed, settings, weights_digest(victim),
-            *([_REVISIONS[setting.attack]] if setting.attack in _REVISIONS else []),
+            *([version] if version else []),
             *([{"noise": NOISE_VERSION}] if is_random(victim) else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())

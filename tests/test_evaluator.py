@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from rse_tf import data, models, victim
+from rse_tf import data, models
+from rse_tf.attacks import FGSM
 from rse_tf.evaluation import Row
 from rse_tf.evaluator import Evaluator
 from rse_tf.models import AveragedEnsemble
@@ -303,6 +304,6 @@ def test_a_revised_attack_is_made_anew(
 ) -> None:
     run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,))
     for revision, folders in ((1, 1), (1, 1), (7, 2)):
-        monkeypatch.setitem(victim._REVISIONS, "fgsm", revision)
+        monkeypatch.setattr(FGSM, "cache_version", revision)
         rows_of(linear(KERNELS[0]), run)
         assert len(list(pathlib.Path(str(run.attacks_dir)).iterdir())) == folders

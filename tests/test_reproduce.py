@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import re
 import shlex
@@ -75,7 +74,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     def run(config: Config) -> list[Row]:
         found.append(config)
         rows = [change(ROW, num_images=int(config.num_images or 1))]
-        facts = {"flags": dataclasses.asdict(config), "versions": experiment.versions()}
+        facts = {"flags": config.values(), "versions": experiment.versions()}
         write_json(rows, pathlib.Path(str(config.workdir)) / "result.json", **facts)
         return rows
 

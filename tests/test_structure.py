@@ -25,6 +25,7 @@ FLOORS = [
     {"defenses", "reporting"},
     {"defaults"},
     {"__init__"},  # the library, without the command line
+    {"attack_flags"},
     {"settings"},
     {"config", "victim"},
     {"evaluator"},

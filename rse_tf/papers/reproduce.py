@@ -9,7 +9,7 @@ import pathlib
 import shlex
 import time
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 
@@ -238,10 +238,14 @@ def finished_rows(run: Config) -> list[Row] | None:
     except DAMAGE as error:  # or of another version
         print(f"{file} is not used, and written anew: {error}", flush=True)
         return None
-    flags = plain(dataclasses.asdict(run), "flags")
-    # Where the data lies changes nothing.
-    same = result.flags | {"data_dir": None} == flags | {"data_dir": None}
+    flags = plain(run.values(), "flags")
+    same = _set_flags(result.flags) == _set_flags(flags)
     return result.rows if same and result.versions == experiment.versions() else None
+
+
+def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that are set. Where the data lies changes nothing, nor does a flag that is new."""
+    return {n: v for n, v in flags.items() if n != "data_dir" and v is not None and v is not False}
 
 
 def _command(
