@@ -264,6 +264,16 @@ def test_an_attack_on_a_noisy_network_compiles_once(counted: Callable) -> None:
     assert not np.array_equal(found[0], found[1])
 
 
+@pytest.mark.parametrize("max_rows", [512, 4])
+def test_an_attack_through_a_self_ensemble_compiles_once(counted: Callable, max_rows: int) -> None:
+    ensemble = rse_tf.SelfEnsemble(noisy_network(), 4, max_rows)
+    attack = attacks.PGD(ensemble, **STEPS, jit_compile=True)
+    for _ in range(CALLS):
+        found = attack(IMAGES, LABELS)
+    assert counted() == 1
+    assert 0 < np.abs(found.adversarial - IMAGES).max() <= 0.1 + 1e-6
+
+
 @pytest.mark.parametrize("attack", CANNOT, ids=name_of)
 def test_an_attack_that_cannot_be_compiled_says_so(attack: Any) -> None:
     assert not attack.supports_jit

@@ -182,8 +182,9 @@ class Attack(RunFacts, abc.ABC):
             tf.TensorSpec([None], tf.int32),
             {name: tf.TensorSpec([], value.dtype) for name, value in self._scalars().items()},
         ]
-        jit = self.jit_compile or None
-        return tf.function(run, input_signature=signature, autograph=False, jit_compile=jit)
+        if self.jit_compile:  # a trace for each number of images: XLA wants to know it everywhere
+            return tf.function(run, autograph=False, jit_compile=True)
+        return tf.function(run, input_signature=signature, autograph=False)
 
     def _classifier(self) -> Classifier:
         # Kept with the graphs, which are of this very model: as long as they live, no other model
