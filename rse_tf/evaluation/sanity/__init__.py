@@ -1,0 +1,1 @@
+"""Is a measured robustness what it seems? One function for each question."""

@@ -1,0 +1,162 @@
+"""The model that is checked: its passes and gradients under a noise that can be replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rse_tf.attacks.losses import Logits, cross_entropy, log_loss
+from rse_tf.layers import CommonNoise, FrozenNoise, is_random, seed_noise
+from rse_tf.models import SelfEnsemble
+from rse_tf.utils.checks import (
+    argument_error,
+    checked_classes,
+    checked_images,
+    checked_integer,
+)
+from rse_tf.utils.classifier import Classifier
+
+LOSSES = {"log_loss": log_loss, "cross_entropy": cross_entropy}
+# Keeps the noise of these checks apart from that of trainings, attacks and scorings.
+_SANITY_NOISE = 0x5A217
+
+
+class Subject:
+    """A model with the images that it is checked on.
+
+    Args:
+        model: a `keras.Model` from images to logits, or any callable that is one.
+        images: floating-point `[number, height, width, channels]`, within `bounds`.
+        labels: true classes, integer `[number]` or one-hot `[number, classes]`.
+        bounds: smallest and largest pixel value. Default (0, 1).
+        num_draws: passes that the deployed prediction of a randomised model averages. Default 50
+            (Liu et al., 2018).
+        attack_draws: draws that an attack on a randomised model averages. Default 10.
+        batch_size: images that go through the model at a time.
+        caller: what stands in front of errors.
+
+    Attributes:
+        declares_noise: whether the model has a noise layer that is alive at inference.
+        deployed: what predicts: the model, or where it declares its noise a `SelfEnsemble`.
+        attacked: what an attack differentiates: likewise, of `attack_draws`.
+
+    Raises:
+        ProbabilitiesError: if the model returns probabilities.
+        ValueError: if it returns something else that is no logits, or another argument is not one
+            of the above.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | Logits,
+        images: Any,
+        labels: Any,
+        *,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        num_draws: int = 50,
+        attack_draws: int = 10,
+        batch_size: int = 128,
+        caller: str = "Subject",
+    ) -> None:
+        self.model, self.caller = model, caller
+        self.bounds = (float(bounds[0]), float(bounds[1]))
+        self.images = checked_images(caller, images, self.bounds)
+        self.batch_size = checked_integer(caller, "batch_size", batch_size)
+        self.num_draws = checked_integer(caller, "num_draws", num_draws)
+        self.attack_draws = checked_integer(caller, "attack_draws", attack_draws)
+        self.classifier = Classifier(model, caller)
+        self.num_classes = self.classifier.look(self.images).num_classes
+        self.labels = checked_classes(
+            caller, "labels", labels, len(self.images), self.num_classes
+        )
+        self.is_random = is_random(model)
+        frozen = isinstance(model, (FrozenNoise, CommonNoise))
+        self.declares_noise = self.is_random or (frozen and is_random(model.model))
+        self.deployed = SelfEnsemble(model, num_draws) if self.is_random else model
+        self.attacked = self.with_draws(attack_draws)
+        self._forward = self._compiled(self.classifier)
+        self._gradients: dict[str, Any] = {}
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether TensorFlow can differentiate the model; a black box it cannot."""
+        return self.gradient(self.images[:1], self.labels[:1]) is not None
+
+    def with_draws(self, draws: int) -> Logits:
+        """The model for an attack that averages so many draws; without noise, the model."""
+        if not self.is_random:
+            return self.model
+        return SelfEnsemble(self.model, draws) if draws > 1 else self.model
+
+    def seed(self, *seed: int) -> None:
+        """Restarts all random streams of the model that can be restarted."""
+        seed_noise(self.model, _SANITY_NOISE, *seed)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Logits of one pass, float32 `[number, classes]`, under the noise that comes next."""
+        parts = range(0, len(images), self.batch_size)
+        found = [self._forward(tf.constant(images[i : i + self.batch_size])) for i in parts]
+        return np.concatenate([part.numpy() for part in found])
+
+    def log_losses(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """`log_loss` of one pass, float32 `[number]`, under the noise that comes next."""
+        return log_loss(tf.constant(self.logits(images)), tf.constant(labels)).numpy()
+
+    def gradient(
+        self, images: np.ndarray, labels: np.ndarray, loss: str = "log_loss"
+    ) -> np.ndarray | None:
+        """Gradients of a loss, like the images, of one pass; `None` without a gradient.
+
+        Args:
+            images: float32 `[number, height, width, channels]`.
+            labels: integer `[number]`.
+            loss: `"log_loss"`, which the attacks of this package follow, or `"cross_entropy"`.
+
+        Raises:
+            ValueError: if `loss` is neither.
+        """
+        found = []
+        for start in range(0, len(images), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            batch = images[part], labels[part]
+            found.append(gradient_of(self.classifier, *batch, loss, self._gradients))
+            if found[-1] is None:
+                return None
+        return np.concatenate(found)
+
+    def random_points(self, epsilon: float, *seed: int) -> np.ndarray:
+        """Images moved to uniform points of the L-infinity ball, within the bounds."""
+        noise = np.random.default_rng(list(seed)).uniform(-epsilon, epsilon, self.images.shape)
+        return np.clip(self.images + noise, *self.bounds).astype(np.float32)
+
+    def _compiled(self, logits: Logits) -> Any:
+        signature = [tf.TensorSpec([None, *self.images.shape[1:]], tf.float32)]
+        return tf.function(logits, input_signature=signature, autograph=False)
+
+
+def gradient_of(
+    logits: Logits, images: np.ndarray, labels: np.ndarray, loss: str, graphs: dict[str, Any]
+) -> np.ndarray | None:
+    """As `Subject.gradient`, of any logits function; `graphs` keeps what is compiled.
+
+    Raises:
+        ValueError: if `loss` is neither.
+    """
+    if loss not in LOSSES:
+        raise argument_error("gradient_of", "loss", f"one of {sorted(LOSSES)}", loss)
+
+    def run(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor | None:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = LOSSES[loss](logits(x), y)
+        return tape.gradient(value, x)
+
+    if loss not in graphs:
+        pixels = tf.TensorSpec([None, *images.shape[1:]], tf.float32)
+        signature = [pixels, tf.TensorSpec([None], tf.int32)]
+        graphs[loss] = tf.function(run, input_signature=signature, autograph=False)
+    found = graphs[loss](tf.constant(images), tf.constant(labels))
+    return None if found is None else found.numpy()
