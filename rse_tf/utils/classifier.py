@@ -271,13 +271,13 @@ def unchanged(model: Any) -> Iterator[None]:
 
 def _last_layer(model: Any) -> Any:
     while isinstance(model, keras.Model) and getattr(model, "outputs", None):
-        if not _is_plain_graph(model) or len(model.outputs) != 1:
+        if not is_plain_graph(model) or len(model.outputs) != 1:
             return None
         model = model.outputs[0]._keras_history.operation
     return model
 
 
-def _is_plain_graph(model: keras.Model) -> bool:
+def is_plain_graph(model: keras.Model) -> bool:
     """Whether a model is its graph, with no `call` of its own."""
     return type(model).call.__module__.startswith("keras.")
 

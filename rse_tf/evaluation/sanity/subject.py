@@ -28,7 +28,8 @@ class Subject:
     """A model with the images that it is checked on.
 
     Args:
-        model: a `keras.Model` from images to logits, or any callable that is one.
+        model: a `keras.Model` from images to logits, or any callable that is one. Of a
+            `SelfEnsemble` it is its network, and its number of draws is `num_draws`.
         images: floating-point `[number, height, width, channels]`, within `bounds`.
         labels: true classes, integer `[number]` or one-hot `[number, classes]`.
         bounds: smallest and largest pixel value. Default (0, 1).
@@ -61,6 +62,8 @@ class Subject:
         batch_size: int = 128,
         caller: str = "Subject",
     ) -> None:
+        if isinstance(model, SelfEnsemble):  # its network is checked, and predicts as it did
+            model, num_draws = model.model, model.num_draws
         self.model, self.caller = model, caller
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.images = checked_images(caller, images, self.bounds)

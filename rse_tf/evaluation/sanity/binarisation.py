@@ -1,0 +1,199 @@
+"""Row D7: does the attack find an adversarial example that is known to exist?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rse_tf.attacks.attack import Attack
+from rse_tf.evaluation.sanity.points import random_points
+from rse_tf.evaluation.sanity.subject import Subject
+from rse_tf.evaluation.sanity.suite import retargeted
+from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
+from rse_tf.layers import noise_state, seed_noise, set_noise_state
+from rse_tf.utils.classifier import is_plain_graph
+
+# Points labelled 0 around every image, the image itself among them, and how far out they lie.
+_INNER, _INNER_RADIUS = 200, 0.95
+# Where the boundary lies between the outermost of them (0) and the planted example (1).
+_CLOSENESS = 0.9
+# Ridge of the read-out, relative to the mean variance of a feature.
+_RIDGE = 1e-3
+_TRIES = 5
+_NOISE = 0xB1A7
+
+D7 = Rule(
+    "D7",
+    "Does the attack find a planted adversarial example?",
+    "found at least 95 % PASS, 80 % WARN, else FAIL",
+)
+
+Features = Callable[[tf.Tensor], tf.Tensor]
+
+
+def d7_binarisation(
+    subject: Subject, attack: Attack, epsilon: float, norm: str = "linf", num_images: int = 32
+) -> SanityRow:
+    """The binarisation test: around each image, a two-class problem with a known answer.
+
+    Points inside 0.95 epsilon are labelled 0 and one point on the epsilon sphere is labelled 1. A
+    linear read-out of the frozen last hidden features tells them apart, so an adversarial example
+    exists. An attack that is fit for the network finds one. The row also tells how often random
+    points of the sphere, as many as there are inner points, do.
+
+    Two things differ from the authors' code. The read-out is the ridge solution instead of a
+    logistic regression, for it needs no iterations. A randomised network is asked under one
+    frozen draw of its noise, the same for all points: what averaging does to the gradient is the
+    matter of B3 and C2.
+
+    Args:
+        subject: the model and its images. Without a last layer that Keras can name, as in a plain
+            function, the read-out is of the logits.
+        attack: any attack with a field `epsilon` that takes two classes.
+        epsilon: radius of the ball, in pixel units.
+        norm: `"linf"` or `"l2"`.
+        num_images: how many images; 512 in the paper.
+
+    Reference:
+        Zimmermann, Brendel, Tramer and Carlini (2022), arXiv:2206.13991.
+    """
+    problem = _Problem(subject)
+    attack = retargeted(attack, problem, epsilon, batch_size=1)
+    found, by_chance, planted = 0, 0, 0
+    images = subject.images[:num_images]
+    for number, image in enumerate(images):
+        if not problem.plant(image, epsilon, norm, number):
+            continue
+        planted += 1
+        label = np.zeros([1], np.int32)
+        found += bool(problem.margins(attack(image[None], label).adversarial)[0] > 0)
+        many = np.repeat(image[None], _INNER, axis=0)
+        points = random_points(many, epsilon, norm, subject.bounds, [_NOISE, number, _TRIES])
+        by_chance += bool((problem.margins(points) > 0).any())
+    if 2 * planted < len(images):
+        return D7.not_run(f"an example could be planted near {planted} of {len(images)} images")
+    rate = found / planted
+    reason = f"found {found} of {planted}; {_INNER} random points find {by_chance}"
+    return D7.row(PASS if rate >= 0.95 else WARN if rate >= 0.8 else FAIL, rate, reason)
+
+
+class _Problem:
+    """The two-class logits around one image; `plant` exchanges the image."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._bounds = subject.bounds
+        self._features = _frozen(subject)
+        size = int(self._features(tf.constant(subject.images[:1])).shape[-1])
+        self._weights = tf.Variable(tf.zeros([size]), trainable=False)
+        self._bias = tf.Variable(-1.0, trainable=False)
+        pixels = tf.TensorSpec([None, *subject.images.shape[1:]], tf.float32)
+        self._all_features = tf.function(
+            self._one_by_one, input_signature=[pixels], autograph=False
+        )
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Logits `[1, 2]` of one image."""
+        margin = tf.linalg.matvec(self._features(images), self._weights) + self._bias
+        return tf.stack([-margin / 2, margin / 2], axis=-1)
+
+    def _one_by_one(self, images: tf.Tensor) -> tf.Tensor:
+        # The noise of a row depends on its place in the batch: all points are to meet the same.
+        return tf.map_fn(lambda x: self._features(x[None])[0], images, parallel_iterations=1)
+
+    def margins(self, images: np.ndarray) -> np.ndarray:
+        """By how much label 1 wins, `[number]`."""
+        features = self._all_features(tf.constant(images)).numpy()
+        return features @ self._weights.numpy() + self._bias.numpy()
+
+    def plant(self, image: np.ndarray, epsilon: float, norm: str, number: int) -> bool:
+        """Makes the problem around an image; returns whether its points can be told apart."""
+        rng = np.random.default_rng([_NOISE, number])
+        many = np.repeat(image[None], _INNER, axis=0)
+        inner = np.concatenate([image[None], _inside(many[1:], epsilon, norm, rng)])
+        inner = np.clip(inner, *self._bounds).astype(np.float32)
+        inner_features = self._all_features(tf.constant(inner)).numpy().astype(np.float64)
+        for attempt in range(_TRIES):
+            seed = [_NOISE, number, attempt]
+            outer = random_points(image[None], epsilon, norm, self._bounds, seed)
+            outer_features = self._all_features(tf.constant(outer)).numpy()[0]
+            weights = _read_out(inner_features, outer_features.astype(np.float64))
+            edge, peak = (inner_features @ weights).max(), float(outer_features @ weights)
+            bias = -(edge + _CLOSENESS * (peak - edge))
+            own = float(inner_features[0] @ weights) + bias
+            if own >= 0:
+                continue
+            # Scaled so that the image itself lies one logit inside.
+            self._weights.assign((weights / -own).astype(np.float32))
+            self._bias.assign(np.float32(bias / -own))
+            # As the attack will see it, in float32.
+            if self.margins(outer)[0] > 0 and (self.margins(inner) < 0).all():
+                return True
+        return False
+
+
+def _inside(
+    images: np.ndarray, epsilon: float, norm: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Uniform points within 0.95 epsilon."""
+    radius = _INNER_RADIUS * epsilon
+    if norm == "linf":
+        return images + rng.uniform(-radius, radius, images.shape)
+    moves = rng.standard_normal(images.shape)
+    sizes = np.linalg.norm(moves.reshape(len(moves), -1), axis=1)
+    reach = radius * rng.uniform(size=len(moves)) ** (1 / moves[0].size)
+    return images + moves * (reach / sizes)[:, None, None, None]
+
+
+def _read_out(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
+    """Weights `[features]` along which one point lies far from the others, as these vary."""
+    mean = inner.mean(axis=0)
+    centred, away = inner - mean, outer - mean
+    ridge = _RIDGE * max(float(np.mean(centred**2)), np.finfo(np.float32).tiny) * len(inner)
+    # (C^T C + r)^-1 d = (d - C^T (C C^T + r)^-1 C d) / r: of the points' size, not the features'.
+    gram = centred @ centred.T + ridge * np.eye(len(inner))
+    return (away - centred.T @ np.linalg.solve(gram, centred @ away)) / ridge
+
+
+def _frozen(subject: Subject) -> Features:
+    """The last hidden features `[batch, features]` under one draw of the noise."""
+    model = subject.model
+    hidden = hidden_features(model)
+    if hidden is None:
+        return subject.classifier
+    seed_noise(model, _NOISE)
+    state = noise_state(hidden)
+
+    def features(images: tf.Tensor) -> tf.Tensor:
+        set_noise_state(hidden, state)
+        found = tf.cast(hidden(images, training=False), tf.float32)
+        return tf.reshape(found, [tf.shape(found)[0], hidden.output_shape[-1]])
+
+    return features
+
+
+def hidden_features(model: Any) -> keras.Model | None:
+    """The part of a Keras model in front of its last layer of weights; `None` if it is not known.
+
+    Args:
+        model: any model. Only a graph of layers whose last one takes `[batch, features]` has it.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
+        return None
+    if not is_plain_graph(model) or len(model.outputs) != 1:
+        return None
+    tensor = model.outputs[0]
+    while True:
+        layer, node, _ = tensor._keras_history
+        inputs = layer._inbound_nodes[node].input_tensors if layer._inbound_nodes else []
+        if len(inputs) != 1:
+            return None
+        tensor = inputs[0]
+        if isinstance(layer, keras.Model):
+            inner = hidden_features(layer)
+            return None if inner is None else keras.Model(model.inputs, inner(tensor))
+        if hasattr(layer, "kernel"):
+            return keras.Model(model.inputs, tensor) if len(tensor.shape) == 2 else None
