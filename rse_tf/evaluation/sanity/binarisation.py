@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 from rse_tf.evaluation.sanity.points import random_points
 from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.suite import retargeted

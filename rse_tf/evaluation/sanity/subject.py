@@ -41,8 +41,9 @@ class Subject:
 
     Attributes:
         declares_noise: whether the model has a noise layer that is alive at inference.
-        deployed: what predicts: the model, or where it declares its noise a `SelfEnsemble`.
-        attacked: what an attack differentiates: likewise, of `attack_draws`.
+        is_random: whether it is scored as a `SelfEnsemble`.
+        attacked: what an attack differentiates: the model, or if it is random a `SelfEnsemble` of
+            `attack_draws`.
 
     Raises:
         ProbabilitiesError: if the model returns probabilities.
@@ -78,7 +79,6 @@ class Subject:
         self.is_random = is_random(model)
         frozen = isinstance(model, (FrozenNoise, CommonNoise))
         self.declares_noise = self.is_random or (frozen and is_random(model.model))
-        self.deployed = SelfEnsemble(model, num_draws) if self.is_random else model
         self.attacked = self.with_draws(attack_draws)
         self._forward = self._compiled(self.classifier)
         self._gradients: dict[str, Any] = {}

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 from rse_tf.attacks.losses import Logits
 from rse_tf.evaluation.sanity.path import PathRecorder, margins_of
 from rse_tf.evaluation.sanity.points import random_points
 from rse_tf.evaluation.sanity.subject import Subject
-from rse_tf.evaluation.scoring import Scorer
 from rse_tf.layers import seed_noise
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.classifier import Classifier
 
 # Streams of their own, lest an image that won under one noise is scored under it again.
-_ATTACKING, _SELECTING = 0xA77AC, 0x5E1EC
+_ATTACKING, _SELECTING, _SCORING = 0xA77AC, 0x5E1EC, 0x5C0DE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,41 +65,48 @@ class Suite:
     Args:
         subject: the model and its images.
         norm: `"linf"` or `"l2"`.
-        eval_seeds: how often a randomised model is scored. Default 10, for E5.
         seed: of everything random.
+
+    Attributes:
+        deployed: what predicts: the model, or where it is randomised a `SelfEnsemble`.
     """
 
-    def __init__(
-        self, subject: Subject, norm: str = "linf", eval_seeds: int = 10, seed: int = 0
-    ) -> None:
+    def __init__(self, subject: Subject, norm: str = "linf", seed: int = 0) -> None:
         self.subject, self.norm, self.seed = subject, norm, seed
-        self._scorer = Scorer(
-            subject.model, subject.num_draws, eval_seeds, batch_size=subject.batch_size
-        )
+        self.deployed = subject.with_draws(subject.num_draws)
         self._recorders: dict[int, PathRecorder] = {}
         self._graphs: dict[int, Any] = {}
 
     def run(
-        self, attack: Attack, epsilon: float, model: Logits | None = None, **changes: Any
+        self,
+        attack: Attack,
+        epsilon: float,
+        model: Logits | None = None,
+        number: int | None = None,
+        **changes: Any,
     ) -> Run:
-        """Runs an attack on all images.
+        """Runs an attack.
 
         Args:
             attack: any attack with a field `epsilon`; its model is replaced.
             epsilon: the radius.
             model: what it differentiates. Default: `subject.attacked`.
+            number: how many images, from the first. Default: all.
             **changes: fields of the attack.
         """
         subject = self.subject
         model = subject.attacked if model is None else model
         # Kept, so that the same attack at another strength is not traced again.
-        recorder = self._recorders.setdefault(id(model), PathRecorder(model, subject.caller))
+        if id(model) not in self._recorders:
+            self._recorders[id(model)] = PathRecorder(model, subject.caller)
+        recorder = self._recorders[id(model)]
         size = subject.batch_size
         attack = retargeted(attack, recorder, epsilon, batch_size=size, **changes)
         attack.check_model(subject.images)  # its look at the model is no part of a path
         parts = []
-        for start in range(0, len(subject.images), size):
-            images, labels = (a[start : start + size] for a in (subject.images, subject.labels))
+        for start in range(0, len(subject.images[:number]), size):
+            part = slice(start, start + size)
+            images, labels = (a[:number][part] for a in (subject.images, subject.labels))
             recorder.start(labels)
             seed_noise(subject.model, _ATTACKING, self.seed, start)
             adversarial = attack(images, labels).adversarial
@@ -133,23 +139,31 @@ class Suite:
         """By how much an attack wins, in logits `[number]`, under the noise of the selection.
 
         Args:
-            images: like those of the subject.
-            model: what predicts. Default: `subject.deployed`.
+            images: in the place of those of the subject, from the first.
+            model: what predicts. Default: the deployed prediction.
+        """
+        logits = self.logits(images, self.deployed if model is None else model, _SELECTING)
+        return margins_of(logits, self.subject.labels[: len(images)])
+
+    def logits(self, images: np.ndarray, model: Logits, *seed: int) -> np.ndarray:
+        """What a model says of images, float32 `[number, classes]`.
+
+        Args:
+            images: float32 `[number, height, width, channels]`.
+            model: the subject's own one, or what averages it.
+            seed: numbers that the noise follows from, beside the seed of the suite.
         """
         subject = self.subject
-        model = subject.deployed if model is None else model
         if id(model) not in self._graphs:
             signature = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            logits = Classifier(model, subject.caller, stacked=True)
-            self._graphs[id(model)] = tf.function(
-                logits, input_signature=signature, autograph=False
-            )
+            logits = Classifier(model, subject.caller)
+            graph = tf.function(logits, input_signature=signature, autograph=False)
+            self._graphs[id(model)] = graph, model  # the model is kept, lest another get its id
         found = []
         for start in range(0, len(images), subject.batch_size):
-            part = slice(start, start + subject.batch_size)
-            seed_noise(subject.model, _SELECTING, self.seed, start)
-            logits = self._graphs[id(model)](tf.constant(images[part])).numpy()
-            found.append(margins_of(logits, subject.labels[part]))
+            seed_noise(subject.model, *seed, self.seed, start)
+            part = tf.constant(images[start : start + subject.batch_size])
+            found.append(self._graphs[id(model)][0](part).numpy())
         return np.concatenate(found)
 
     def worst(self, candidates: Sequence[np.ndarray]) -> np.ndarray:
@@ -158,9 +172,17 @@ class Suite:
         rows = np.arange(margins.shape[1])
         return np.stack(candidates)[margins.argmax(axis=0), rows]
 
-    def correct(self, images: np.ndarray) -> np.ndarray:
-        """Which images the deployed prediction gets right, bool `[seeds, number]`."""
-        return self._scorer.correct(images, self.subject.labels, self.seed)
+    def correct(self, images: np.ndarray, seeds: int = 3, stream: int = 0) -> np.ndarray:
+        """Which images the deployed prediction gets right, bool `[seeds, number]`.
+
+        Args:
+            images: in the place of those of the subject, from the first.
+            seeds: how often a randomised model is asked. Default 3.
+            stream: another number gives other noise.
+        """
+        rounds = range(seeds if self.subject.is_random else 1)
+        logits = [self.logits(images, self.deployed, _SCORING, stream, s) for s in rounds]
+        return np.argmax(logits, axis=-1) == self.subject.labels[: len(images)]
 
 
 def checked_attacks(

@@ -1,0 +1,303 @@
+"""The verdict on a model's robustness, in one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from rse_tf.attacks import PGD
+from rse_tf.attacks.base import Attack
+from rse_tf.attacks.losses import Logits
+from rse_tf.evaluation.confidence import clopper_pearson
+from rse_tf.evaluation.sanity import (
+    binarisation,
+    comparison_rows,
+    gradient_rows,
+    model_rows,
+    report_rows,
+    settings_rows,
+)
+from rse_tf.evaluation.sanity.subject import Subject
+from rse_tf.evaluation.sanity.suite import Run, Suite, checked_attacks
+from rse_tf.evaluation.sanity.verdict import Rule, SanityRow, Verdict
+from rse_tf.layers import FrozenNoise
+from rse_tf.utils.checks import checked_integer, checked_number
+from rse_tf.utils.classifier import ProbabilitiesError, unchanged
+from rse_tf.utils.log import progress_bar
+
+_CALLER = "audit"
+_MODULES = (
+    model_rows, gradient_rows, settings_rows, comparison_rows, binarisation, report_rows
+)  # fmt: skip
+RULES = tuple(
+    sorted(
+        (rule for module in _MODULES for rule in vars(module).values() if isinstance(rule, Rule)),
+        key=lambda rule: rule.id,
+    )
+)
+# Images of the rows whose attacks take long.
+_FEW = 32
+# Evaluations of the final images: E5 asks how many get through in ten.
+_EVALUATIONS = 10
+# As many steps as D3 takes at least (Athalye et al., 2018: an unbounded attack must not fail).
+_UNBOUNDED_STEPS = 100
+
+
+def audit(
+    model: keras.Model | Logits,
+    images: Any,
+    labels: Any,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    bounds: tuple[float, float] = (0.0, 1.0),
+    attacks: Sequence[Attack] | None = None,
+    substitute: keras.Model | Logits | None = None,
+    num_draws: int = 50,
+    attack_draws: int = 10,
+    search_points: int = 100,
+    loss: str = "log_loss",
+    batch_size: int = 128,
+    seed: int = 0,
+) -> Verdict:
+    """Attacks a model, and says how far the robust accuracy that comes out can be trusted.
+
+    A hundred images of a small network take a few minutes on two cores; a randomised network takes
+    `attack_draws` times as long. The model's random streams and moving statistics are left as they
+    were.
+
+    Args:
+        model: a `keras.Model` from images to logits, or any callable that is one. Its noise is what
+            `NoiseLayer`s add. Of a `SelfEnsemble` its network is audited, at its number of draws.
+        images: floating-point `[number, height, width, channels]`, within `bounds`.
+        labels: true classes, integer `[number]` or one-hot `[number, classes]`.
+        epsilon: radius of the ball, in pixel units.
+        norm: `"linf"` or `"l2"`.
+        bounds: smallest and largest pixel value. Default (0, 1).
+        attacks: attacks of `rse_tf.attacks` with a field `epsilon`, such as `PGD(model, 0.3)`.
+            Their model and their epsilon are replaced, a `step_size` that is given is scaled
+            along. All of them break images; the rows about settings look at the first. Default:
+            `PGD` with its own defaults, 40 steps of epsilon / 4.
+        substitute: a model that images are transferred from, such as the same network without
+            its defense. Default: of a randomised model, one frozen draw of its noise; else none.
+        num_draws: passes that the deployed prediction averages. Default 50 (Liu et al., 2018).
+        attack_draws: draws that an attack averages. Default 10.
+        search_points: random points of the ball that the search without gradients tries.
+            Default 100.
+        loss: what the attacks follow: `"log_loss"`, the logarithm of the cross-entropy, as those
+            of this package do, or plain `"cross_entropy"`.
+        batch_size: images that go through the model at a time. Default 128.
+        seed: of everything random.
+
+    Returns:
+        The verdict. A model of probabilities fails A1, and no other row runs.
+
+    Raises:
+        ValueError: if an argument is not one of the above, if the model returns neither logits
+            nor probabilities, or logits that are not finite.
+    """
+    epsilon = checked_number(_CALLER, "epsilon", epsilon, positive=True)
+    search_points = checked_integer(_CALLER, "search_points", search_points)
+    seed = checked_integer(_CALLER, "seed", seed, 0)
+    with unchanged(model):
+        try:
+            subject = Subject(
+                model, images, labels, bounds=bounds, num_draws=num_draws,
+                attack_draws=attack_draws, batch_size=batch_size, caller=_CALLER,
+            )  # fmt: skip
+        except ProbabilitiesError as error:
+            return _verdict([model_rows.a1_probabilities(error)], "the model returns probabilities")
+        if attacks is None:
+            attacks = [PGD(subject.model, epsilon, norm=norm, bounds=subject.bounds)]
+        attacks = checked_attacks(_CALLER, attacks, norm, subject.bounds)
+        run = _Audit(subject, attacks, epsilon, norm, substitute, search_points, loss, seed)
+        for part in progress_bar(run.parts, len(run.parts), _CALLER):
+            part()
+    return _verdict(run.rows, run.why_not, run.final)
+
+
+def _verdict(
+    rows: list[SanityRow], why_not: str, correct: np.ndarray | None = None
+) -> Verdict:
+    """All rows in order, those that are missing with the reason `why_not`."""
+    known = {row.id: row for row in rows}
+    all_rows = tuple(known.get(rule.id, rule.not_run(why_not)) for rule in RULES)
+    if correct is None:
+        return Verdict(all_rows)
+    robust = correct.mean(axis=0) > 0.5  # the majority of the evaluations
+    low, high = clopper_pearson(int(robust.sum()), len(robust))
+    return Verdict(all_rows, float(robust.mean()), (float(low), float(high)))
+
+
+class _Audit:
+    """One audit: its parts, to be called in order, and the rows that they leave."""
+
+    def __init__(
+        self, subject: Subject, attacks: Sequence[Attack], epsilon: float, norm: str,
+        substitute: Any, search_points: int, loss: str, seed: int,
+    ) -> None:  # fmt: skip
+        self.subject, self.attacks, self.main = subject, attacks, attacks[0]
+        self.epsilon, self.norm, self.loss = epsilon, norm, loss
+        self.substitute, self.search_points = substitute, search_points
+        self.suite = Suite(subject, norm, seed)
+        self.rows: list[SanityRow] = []
+        self.candidates: list[np.ndarray] = [subject.images]
+        self.final: np.ndarray | None = None
+        self.why_not = ""
+        self.parts: list[Callable[[], None]] = [self.look, self.search]
+        if subject.has_gradient:
+            self.parts += [
+                self.attack, self.control, self.settings, self.strength, self.frozen, self.transfer,
+                self.binarise,
+            ]  # fmt: skip
+        else:
+            self.why_not = "TensorFlow knows no gradient of the logits"
+        self.parts.append(self.report)
+
+    def look(self) -> None:
+        """Rows of the model and its gradients."""
+        subject = self.subject
+        self.rows += [
+            model_rows.a1_logits(subject),
+            model_rows.a2_randomness(subject),
+            model_rows.a3_noise(subject),
+            model_rows.a4_batch_coupling(subject),
+            gradient_rows.b1_gradients_exist(subject, self.epsilon, self.loss),
+            gradient_rows.b2_gradients_true(subject, self.epsilon),
+            gradient_rows.b3_gradient_signal(subject, subject.attack_draws),
+        ]
+
+    def search(self) -> None:
+        """The search without gradients, and the clean accuracy."""
+        self.clean = self.suite.correct(self.subject.images)
+        self.found = self.suite.random_search(self.epsilon, self.search_points)
+        self.candidates.append(self.found)
+        self.by_search = self.suite.correct(self.found)
+
+    def attack(self) -> None:
+        """The attacks; D4, C5 and C6."""
+        runs = [self.suite.run(attack, self.epsilon) for attack in self.attacks]
+        found = [self.subject.images, *(x for run in runs for x in (run.adversarial, run.best))]
+        self.run, self.white = runs[0], self.suite.worst(found)
+        self.candidates.append(self.white)
+        self.by_gradient = self.suite.correct(self.white)
+        self.by_main = self._score(self.run)
+        self.rows.append(comparison_rows.d4_black_box(self.by_search, self.by_gradient))
+        if self.run.margins is None:
+            why = "finished images left the batch, so the attack's path is not known"
+            self.rows += [settings_rows.C5.not_run(why), settings_rows.C6.not_run(why)]
+            return
+        self.rows.append(settings_rows.c5_convergence(self.run.margins))
+        broken = ~self.suite.correct(self.run.best, stream=1).any(axis=0)
+        self.rows.append(settings_rows.c6_silent_success(broken, self.by_gradient))
+
+    def control(self) -> None:
+        """C1: the whole suite at epsilon 0, scored under other noise than the clean images."""
+        found = [self.suite.random_search(0.0, 1)]
+        for attack in self.attacks:
+            run = self.suite.run(attack, 0.0)
+            found += [run.adversarial, run.best]
+        control = self.suite.correct(self.suite.worst(found), stream=2)
+        self.rows.append(settings_rows.c1_control(self.clean, control))
+
+    def settings(self) -> None:
+        """C2 to C4: more draws, steps and starts of the first attack."""
+        subject, run = self.subject, self.suite.run
+        if subject.is_random:
+            draws = {subject.attack_draws: self.by_main}
+            more = math.ceil(2.5 * subject.attack_draws)  # 50 beside 20
+            draws[more] = self._score(run(self.main, self.epsilon, subject.with_draws(more)))
+            self.rows.append(settings_rows.c2_draws(draws))
+        else:
+            self.rows.append(settings_rows.C2.not_run("the model has no noise to average over"))
+        if hasattr(self.main, "steps"):
+            doubled = run(self.main, self.epsilon, steps=2 * self.main.steps)
+            self.rows.append(settings_rows.c3_steps(self.by_main, self._score(doubled)))
+        else:
+            self.rows.append(settings_rows.C3.not_run("the attack has no steps"))
+        if getattr(self.main, "random_start", True) and hasattr(self.main, "seed"):
+            again = run(self.main, self.epsilon, seed=self.main.seed + 1)
+            both = self._score(self.run, again)
+            self.rows.append(settings_rows.c4_restarts(self.by_main, both))
+        else:
+            self.rows.append(settings_rows.C4.not_run("the attack has no random start"))
+
+    def strength(self) -> None:
+        """D1 to D3: one step, other radii, and no limit at all."""
+        subject, norm, run = self.subject, self.norm, self.suite.run
+        one_step = PGD(
+            subject.model, self.epsilon, self.epsilon, 1, norm=norm, random_start=False,
+            bounds=subject.bounds,
+        )  # fmt: skip
+        single = self.suite.correct(run(one_step, self.epsilon).adversarial)
+        self.rows.append(comparison_rows.d1_iterative(single, self.by_main))
+        radii = {self.epsilon: self.by_main}
+        for radius in (self.epsilon / 2, 2 * self.epsilon):
+            radii[radius] = self._score(run(self.main, radius))
+        self.rows.append(comparison_rows.d2_larger_epsilon(radii))
+        far = subject.bounds[1] - subject.bounds[0]
+        far *= math.sqrt(subject.images[0].size) if norm == "l2" else 1.0
+        has_steps = hasattr(self.main, "steps")
+        steps = {"steps": max(_UNBOUNDED_STEPS, self.main.steps)} if has_steps else {}
+        unbounded = run(self.main, far, number=_FEW, **steps)
+        self.rows.append(comparison_rows.d3_unbounded(self._score(unbounded)))
+
+    def frozen(self) -> None:
+        """D6: the model under one draw of its noise, attacked and scored under that draw."""
+        if not self.subject.is_random:
+            self.rows.append(comparison_rows.D6.not_run("the model has no noise"))
+            return
+        model = FrozenNoise(self.subject.model)
+        self.easier = self.suite.run(self.main, self.epsilon, model)
+        correct = self.suite.margins(self.easier.adversarial, model) <= 0
+        self.rows.append(comparison_rows.d6_frozen_noise(correct, self.by_main))
+
+    def transfer(self) -> None:
+        """D5: images made on another model."""
+        if self.substitute is not None:
+            made = self.suite.run(self.main, self.epsilon, self.substitute)
+        elif self.subject.is_random:
+            made = self.easier
+        else:
+            self.rows.append(comparison_rows.D5.not_run("no substitute is given"))
+            return
+        correct = self.suite.correct(made.adversarial)
+        self.candidates.append(made.adversarial)
+        self.rows.append(comparison_rows.d5_transfer(correct, self.by_gradient))
+
+    def binarise(self) -> None:
+        """D7, by the first attack."""
+        row = binarisation.d7_binarisation
+        self.rows.append(row(self.subject, self.main, self.epsilon, self.norm, _FEW))
+
+    def report(self) -> None:
+        """The headline, and the rows about it."""
+        subject = self.subject
+        worst = self.suite.worst(self.candidates)
+        self.final = self.suite.correct(worst, _EVALUATIONS, stream=3)
+        rounded = self.suite.correct(
+            report_rows.in_8_bits(worst, subject.bounds), _EVALUATIONS, stream=3
+        )
+        self.rows += [
+            report_rows.e1_constraints(
+                subject.images, worst, self.epsilon, self.norm, subject.bounds
+            ),
+            report_rows.e2_rounding(self.final, rounded),
+            report_rows.E3.not_run("no certificate is given"),
+            report_rows.e4_resolution(self.final),
+        ]
+        if subject.is_random:
+            self.rows.append(report_rows.e5_resubmission(self.final))
+        else:
+            self.rows.append(report_rows.E5.not_run("the model always answers the same"))
+
+    def _score(self, *runs: Run) -> np.ndarray:
+        """The deployed prediction on what some runs left, `[seeds, number]`."""
+        return self.suite.correct(
+            self.suite.worst([x for run in runs for x in (run.adversarial, run.best)])
+        )
+
