@@ -5,6 +5,7 @@ from rse_tf.evaluation.evaluator import Evaluator
 from rse_tf.evaluation.gallery import Gallery
 from rse_tf.evaluation.regularity import Regularity, measure_regularity
 from rse_tf.evaluation.result import Row, Score, plain
+from rse_tf.evaluation.sanity import SanityRow, Verdict, audit
 from rse_tf.evaluation.scoring import Scorer, mean_score, score
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
@@ -15,10 +16,13 @@ __all__ = [
     "Gallery",
     "Regularity",
     "Row",
+    "SanityRow",
     "Score",
     "Scorer",
     "Stopping",
+    "Verdict",
     "attack_in_batches",
+    "audit",
     "mean_score",
     "measure_regularity",
     "measure_stopping",

@@ -214,13 +214,15 @@ class _Audit:
             self.rows.append(settings_rows.c2_draws(draws))
         else:
             self.rows.append(settings_rows.C2.not_run("the model has no noise to average over"))
-        if hasattr(self.main, "steps"):
-            doubled = run(self.main, self.epsilon, steps=2 * self.main.steps)
+        steps = getattr(self.main, "steps", None)
+        if steps is not None:
+            doubled = run(self.main, self.epsilon, steps=2 * steps)
             self.rows.append(settings_rows.c3_steps(self.by_main, self._score(doubled)))
         else:
             self.rows.append(settings_rows.C3.not_run("the attack has no steps"))
-        if getattr(self.main, "random_start", True) and hasattr(self.main, "seed"):
-            again = run(self.main, self.epsilon, seed=self.main.seed + 1)
+        start = getattr(self.main, "seed", None)
+        if start is not None and getattr(self.main, "random_start", True):
+            again = run(self.main, self.epsilon, seed=start + 1)
             both = self._score(self.run, again)
             self.rows.append(settings_rows.c4_restarts(self.by_main, both))
         else:
@@ -241,9 +243,9 @@ class _Audit:
         self.rows.append(comparison_rows.d2_larger_epsilon(radii))
         far = subject.bounds[1] - subject.bounds[0]
         far *= math.sqrt(subject.images[0].size) if norm == "l2" else 1.0
-        has_steps = hasattr(self.main, "steps")
-        steps = {"steps": max(_UNBOUNDED_STEPS, self.main.steps)} if has_steps else {}
-        unbounded = run(self.main, far, number=_FEW, **steps)
+        steps = getattr(self.main, "steps", None)
+        longer = {} if steps is None else {"steps": max(_UNBOUNDED_STEPS, steps)}
+        unbounded = run(self.main, far, number=_FEW, **longer)
         self.rows.append(comparison_rows.d3_unbounded(self._score(unbounded)))
 
     def frozen(self) -> None:
@@ -300,4 +302,3 @@ class _Audit:
         return self.suite.correct(
             self.suite.worst([x for run in runs for x in (run.adversarial, run.best)])
         )
-

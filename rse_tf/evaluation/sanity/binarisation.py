@@ -29,7 +29,7 @@ _NOISE = 0xB1A7
 D7 = Rule(
     "D7",
     "Does the attack find a planted adversarial example?",
-    "found at least 95 % PASS, 80 % WARN, else FAIL",
+    "found at least 95 % PASS, 80 % WARN, else FAIL; WARN if random points find half",
 )
 
 Features = Callable[[tf.Tensor], tf.Tensor]
@@ -43,7 +43,8 @@ def d7_binarisation(
     Points inside 0.95 epsilon are labelled 0 and one point on the epsilon sphere is labelled 1. A
     linear read-out of the frozen last hidden features tells them apart, so an adversarial example
     exists. An attack that is fit for the network finds one. The row also tells how often random
-    points of the sphere, as many as there are inner points, do.
+    points of the sphere, as many as there are inner points, do; where they often do, the test is
+    too easy to say much.
 
     Two things differ from the authors' code. The read-out is the ridge solution instead of a
     logistic regression, for it needs no iterations. A randomised network is asked under one
@@ -76,9 +77,11 @@ def d7_binarisation(
         by_chance += bool((problem.margins(points) > 0).any())
     if 2 * planted < len(images):
         return D7.not_run(f"an example could be planted near {planted} of {len(images)} images")
-    rate = found / planted
+    rate, easy = found / planted, 2 * by_chance >= planted
     reason = f"found {found} of {planted}; {_INNER} random points find {by_chance}"
-    return D7.row(PASS if rate >= 0.95 else WARN if rate >= 0.8 else FAIL, rate, reason)
+    if rate < 0.8:
+        return D7.row(FAIL, rate, reason)
+    return D7.row(WARN if rate < 0.95 or easy else PASS, rate, reason)
 
 
 class _Problem:
@@ -91,9 +94,8 @@ class _Problem:
         self._weights = tf.Variable(tf.zeros([size]), trainable=False)
         self._bias = tf.Variable(-1.0, trainable=False)
         pixels = tf.TensorSpec([None, *subject.images.shape[1:]], tf.float32)
-        self._all_features = tf.function(
-            self._one_by_one, input_signature=[pixels], autograph=False
-        )
+        all_features = self._one_by_one if subject.declares_noise else self._features
+        self._all_features = tf.function(all_features, input_signature=[pixels], autograph=False)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Logits `[1, 2]` of one image."""
@@ -152,7 +154,10 @@ def _read_out(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     """Weights `[features]` along which one point lies far from the others, as these vary."""
     mean = inner.mean(axis=0)
     centred, away = inner - mean, outer - mean
-    ridge = _RIDGE * max(float(np.mean(centred**2)), np.finfo(np.float32).tiny) * len(inner)
+    spread = float(np.mean(centred**2))
+    if spread == 0:  # constant features; whatever differs tells them apart
+        return away
+    ridge = _RIDGE * spread * len(inner)
     # (C^T C + r)^-1 d = (d - C^T (C C^T + r)^-1 C d) / r: of the points' size, not the features'.
     gram = centred @ centred.T + ridge * np.eye(len(inner))
     return (away - centred.T @ np.linalg.solve(gram, centred @ away)) / ridge
@@ -170,16 +175,20 @@ def _frozen(subject: Subject) -> Features:
     def features(images: tf.Tensor) -> tf.Tensor:
         set_noise_state(hidden, state)
         found = tf.cast(hidden(images, training=False), tf.float32)
-        return tf.reshape(found, [tf.shape(found)[0], hidden.output_shape[-1]])
+        return tf.ensure_shape(found, [None, hidden.output_shape[-1]])
 
     return features
 
 
 def hidden_features(model: Any) -> keras.Model | None:
-    """The part of a Keras model in front of its last layer of weights; `None` if it is not known.
+    """The part of a Keras model in front of its last layer of weights, `[batch, features]`.
 
     Args:
-        model: any model. Only a graph of layers whose last one takes `[batch, features]` has it.
+        model: any model.
+
+    Returns:
+        `None` of a model that is no graph of layers, one after the other at its end, or whose
+        features have no fixed number.
     """
     if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
         return None
@@ -196,4 +205,5 @@ def hidden_features(model: Any) -> keras.Model | None:
             inner = hidden_features(layer)
             return None if inner is None else keras.Model(model.inputs, inner(tensor))
         if hasattr(layer, "kernel"):
-            return keras.Model(model.inputs, tensor) if len(tensor.shape) == 2 else None
+            known = None not in tensor.shape[1:]
+            return keras.Model(model.inputs, keras.layers.Flatten()(tensor)) if known else None

@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from rse_tf.evaluation.sanity.counting import is_more_often, judge_share, paired_shares, shares
+from rse_tf.evaluation.sanity.counting import (
+    ROUNDING,
+    is_more_often,
+    judge_share,
+    paired_shares,
+    shares,
+)
 from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
 from rse_tf.utils.checks import argument_error
 
@@ -55,11 +61,11 @@ def d1_iterative(one_step: Any, iterative: Any) -> SanityRow:
     Raises:
         ValueError: if they are no masks of the same images; likewise all functions below.
     """
-    pair = paired_shares("d1_iterative", one_step=one_step, iterative=iterative)
-    only, other = _alone(*pair)
-    number, lead = len(pair[0]), float(np.mean(pair[1] - pair[0]))
-    row = judge_share(D1, only, number, 0.01, 0.01, "images are broken by one step alone")
-    if row.verdict == PASS and lead > 0.005 and is_more_often(only, other):
+    single, many = paired_shares("d1_iterative", one_step=one_step, iterative=iterative)
+    only, other = int(_clearly(many, single).sum()), int(_clearly(single, many).sum())
+    lead = float(np.mean(many - single))
+    row = judge_share(D1, only, len(single), 0.01, 0.01, "images are broken by one step alone")
+    if row.verdict == PASS and lead > 0.005 + ROUNDING and is_more_often(only, other):
         return D1.row(FAIL, row.figure or 0.0, f"one step wins by {lead:.1%}")
     return row
 
@@ -104,8 +110,8 @@ def d4_black_box(black_box: Any, white_box: Any) -> SanityRow:
         black_box: mask after the search.
         white_box: mask after the gradient attack.
     """
-    pair = paired_shares("d4_black_box", black_box=black_box, white_box=white_box)
-    return _beaten(D4, *pair, "the search")
+    other, attack = paired_shares("d4_black_box", black_box=black_box, white_box=white_box)
+    return _beaten(D4, other, attack, "the search")
 
 
 def d5_transfer(transferred: Any, direct: Any) -> SanityRow:
@@ -115,8 +121,8 @@ def d5_transfer(transferred: Any, direct: Any) -> SanityRow:
         transferred: mask of images that were made on a substitute.
         direct: mask after the direct attack.
     """
-    pair = paired_shares("d5_transfer", transferred=transferred, direct=direct)
-    return _beaten(D5, *pair, "transfer")
+    other, attack = paired_shares("d5_transfer", transferred=transferred, direct=direct)
+    return _beaten(D5, other, attack, "transfer")
 
 
 def d6_frozen_noise(frozen: Any, random: Any) -> SanityRow:
@@ -133,7 +139,7 @@ def d6_frozen_noise(frozen: Any, random: Any) -> SanityRow:
     gap = float(fresh.mean() - fixed.mean())
     reason = f"accuracy {fixed.mean():.1%} frozen, {fresh.mean():.1%} random: {gap:.1%} is noise"
     lost, kept = int(_majority(fixed, fresh).sum()), int(_majority(fresh, fixed).sum())
-    if gap >= -0.02:
+    if gap >= -0.02 - ROUNDING:
         return D6.row(PASS, gap, reason)
     if is_more_often(lost, kept):
         return D6.row(FAIL, gap, reason)
@@ -157,11 +163,6 @@ def _by_count(rule: Rule, count: int, number: int, warns: float, reason: str) ->
     if count > 1 and share > warns:
         return rule.row(FAIL, share, reason)
     return rule.row(WARN if count else PASS, share, reason)
-
-
-def _alone(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
-    """How many images the first attack alone breaks, and how many the second."""
-    return int(_clearly(other, one).sum()), int(_clearly(one, other).sum())
 
 
 def _clearly(kept: np.ndarray, broken: np.ndarray) -> np.ndarray:

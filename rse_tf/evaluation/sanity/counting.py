@@ -12,6 +12,8 @@ from rse_tf.utils.checks import argument_error
 
 # One-sided error with which a row may fail by chance.
 ALPHA = 0.05
+# What the rounding of a difference of accuracies may add to a limit.
+ROUNDING = 1e-9
 
 
 def shares(caller: str, name: str, correct: Any) -> np.ndarray:
@@ -98,11 +100,11 @@ def judge_drop(
     """
     drop = float(np.mean(before - after))
     reason = f"{what}: accuracy {before.mean():.1%} -> {after.mean():.1%}"
-    if drop <= passes:
+    if drop <= passes + ROUNDING:
         return rule.row(PASS, drop, reason)
     lost = int(np.sum((before > 0.5) & (after <= 0.5)))
     regained = int(np.sum((before <= 0.5) & (after > 0.5)))
-    if drop > fails:
+    if drop > fails + ROUNDING:
         if is_more_often(lost, regained):
             return rule.row(FAIL, drop, reason)
         reason += f"; too few images to tell ({lost} lost, {regained} regained)"

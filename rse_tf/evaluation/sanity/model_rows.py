@@ -114,7 +114,7 @@ def a4_batch_coupling(subject: Subject) -> SanityRow:
 
     The image keeps its row and the batch its size, and only the mates change: to compare an image
     alone with itself in a batch would compare two draws, for the noise of a row depends on the
-    shape of the batch. A model without noise is asked alone as well.
+    shape of the batch. A model that always answers the same is asked alone as well.
     """
     images = subject.images[: subject.batch_size]
     if len(images) < 2:
@@ -123,6 +123,7 @@ def a4_batch_coupling(subject: Subject) -> SanityRow:
     together = subject.logits(images)
     subject.seed(4)
     again = subject.logits(images)
+    unseeded = subject.logits(images)
     if _change(together, again).max() > _ROUNDING:
         return A4.not_run("the model's randomness cannot be replayed, so draws would be compared")
     low, high = subject.bounds
@@ -133,7 +134,8 @@ def a4_batch_coupling(subject: Subject) -> SanityRow:
         subject.seed(4)
         gap = _change(together[start::2], subject.logits(mixed)[start::2])
         change = max(change, float(gap.max()))
-    if not subject.declares_noise:
+    random = _change(together, unseeded).max() > _ROUNDING
+    if not random and not subject.declares_noise:
         alone = np.concatenate([subject.logits(image[None]) for image in images[:8]])
         change = max(change, float(_change(together[:8], alone).max()))
     found = f"unit logits change by {change:.2g} at most"

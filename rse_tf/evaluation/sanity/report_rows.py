@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from rse_tf.evaluation.confidence import clopper_pearson
-from rse_tf.evaluation.sanity.counting import paired_shares, shares
+from rse_tf.evaluation.sanity.counting import ROUNDING, paired_shares, shares
 from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
 from rse_tf.utils.checks import argument_error, checked_number
 
@@ -108,7 +108,7 @@ def e2_rounding(correct: Any, correct_rounded: Any) -> SanityRow:
     exact, rounded = paired_shares("e2_rounding", correct=correct, correct_rounded=correct_rounded)
     change = float(rounded.mean() - exact.mean())
     reason = f"accuracy {exact.mean():.1%}, in 8 bits {rounded.mean():.1%}"
-    return E2.row(PASS if abs(change) <= 0.01 else WARN, change, reason)
+    return E2.row(PASS if abs(change) <= 0.01 + ROUNDING else WARN, change, reason)
 
 
 def e3_certificate(radius: Any, distance: Any, fooled: Any, alpha: float = 0.001) -> SanityRow:
@@ -188,6 +188,6 @@ def e5_resubmission(correct: Any) -> SanityRow:
     majority, worst = float(np.mean(share > 0.5)), float(np.mean(share == 1))
     gap = majority - worst
     reason = f"majority {majority:.1%}, correct in all {len(evaluations)} {worst:.1%}"
-    if gap > 0.10:
+    if gap > 0.10 + ROUNDING:
         return E5.row(WARN, gap, reason + ": a persistent attacker gets through")
     return E5.row(PASS, gap, reason)

@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 
 from rse_tf.evaluation.confidence import clopper_pearson, lower_bound
-from rse_tf.evaluation.sanity.counting import (
-    judge_drop,
-    judge_share,
-    is_more_often,
-    paired_shares,
-)
-from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
+from rse_tf.evaluation.sanity.counting import judge_drop, judge_share, paired_shares
+from rse_tf.evaluation.sanity.verdict import FAIL, PASS, Rule, SanityRow
 from rse_tf.utils.checks import argument_error
 
 # One point of accuracy, and three: half the seed spread of an accuracy on 1,000 images, and the
@@ -106,8 +101,8 @@ def c3_steps(correct: Any, correct_doubled: Any) -> SanityRow:
         correct: mask at the steps of the suite.
         correct_doubled: mask at twice as many.
     """
-    pair = paired_shares("c3_steps", correct=correct, correct_doubled=correct_doubled)
-    return judge_drop(C3, *pair, _POINT, _THREE_POINTS, "steps x 2")
+    before, after = paired_shares("c3_steps", correct=correct, correct_doubled=correct_doubled)
+    return judge_drop(C3, before, after, _POINT, _THREE_POINTS, "steps x 2")
 
 
 def c4_restarts(correct: Any, correct_doubled: Any) -> SanityRow:
@@ -117,8 +112,8 @@ def c4_restarts(correct: Any, correct_doubled: Any) -> SanityRow:
         correct: mask at the restarts of the suite.
         correct_doubled: mask at twice as many, the first ones included.
     """
-    pair = paired_shares("c4_restarts", correct=correct, correct_doubled=correct_doubled)
-    return judge_drop(C4, *pair, _POINT, _THREE_POINTS, "starts x 2")
+    before, after = paired_shares("c4_restarts", correct=correct, correct_doubled=correct_doubled)
+    return judge_drop(C4, before, after, _POINT, _THREE_POINTS, "starts x 2")
 
 
 def c5_convergence(margins: Any) -> SanityRow:

@@ -42,8 +42,8 @@ class Subject:
     Attributes:
         declares_noise: whether the model has a noise layer that is alive at inference.
         is_random: whether it is scored as a `SelfEnsemble`.
-        attacked: what an attack differentiates: the model, or if it is random a `SelfEnsemble` of
-            `attack_draws`.
+        attacked: what an attack differentiates: the model, or if it is random its logits in
+            `attack_draws` draws, whose losses are averaged.
 
     Raises:
         ProbabilitiesError: if the model returns probabilities.
@@ -65,7 +65,8 @@ class Subject:
     ) -> None:
         if isinstance(model, SelfEnsemble):  # its network is checked, and predicts as it did
             model, num_draws = model.model, model.num_draws
-        self.model, self.caller = model, caller
+        self.model: Any = model
+        self.caller = caller
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.images = checked_images(caller, images, self.bounds)
         self.batch_size = checked_integer(caller, "batch_size", batch_size)
@@ -77,8 +78,9 @@ class Subject:
             caller, "labels", labels, len(self.images), self.num_classes
         )
         self.is_random = is_random(model)
-        frozen = isinstance(model, (FrozenNoise, CommonNoise))
-        self.declares_noise = self.is_random or (frozen and is_random(model.model))
+        self.declares_noise = self.is_random
+        if isinstance(model, (FrozenNoise, CommonNoise)):
+            self.declares_noise = is_random(model.model)
         self.attacked = self.with_draws(attack_draws)
         self._forward = self._compiled(self.classifier)
         self._gradients: dict[str, Any] = {}
@@ -89,10 +91,12 @@ class Subject:
         return self.gradient(self.images[:1], self.labels[:1]) is not None
 
     def with_draws(self, draws: int) -> Logits:
-        """The model for an attack that averages so many draws; without noise, the model."""
-        if not self.is_random:
-            return self.model
-        return SelfEnsemble(self.model, draws) if draws > 1 else self.model
+        """What an attack differentiates to average so many draws; without noise, the model.
+
+        Its losses are averaged, as those of expectation over transformation are (Athalye et al.,
+        2018).
+        """
+        return SelfEnsemble(self.model, draws).stacked_logits if self.is_random else self.model
 
     def seed(self, *seed: int) -> None:
         """Restarts all random streams of the model that can be restarted."""
@@ -104,12 +108,8 @@ class Subject:
         found = [self._forward(tf.constant(images[i : i + self.batch_size])) for i in parts]
         return np.concatenate([part.numpy() for part in found])
 
-    def log_losses(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """`log_loss` of one pass, float32 `[number]`, under the noise that comes next."""
-        return log_loss(tf.constant(self.logits(images)), tf.constant(labels)).numpy()
-
     def gradient(
-        self, images: np.ndarray, labels: np.ndarray, loss: str = "log_loss"
+        self, images: np.ndarray, labels: np.ndarray, loss: str = "log_loss", scale: float = 1.0
     ) -> np.ndarray | None:
         """Gradients of a loss, like the images, of one pass; `None` without a gradient.
 
@@ -117,6 +117,7 @@ class Subject:
             images: float32 `[number, height, width, channels]`.
             labels: integer `[number]`.
             loss: `"log_loss"`, which the attacks of this package follow, or `"cross_entropy"`.
+            scale: what the logits are multiplied by.
 
         Raises:
             ValueError: if `loss` is neither.
@@ -125,9 +126,10 @@ class Subject:
         for start in range(0, len(images), self.batch_size):
             part = slice(start, start + self.batch_size)
             batch = images[part], labels[part]
-            found.append(gradient_of(self.classifier, *batch, loss, self._gradients))
-            if found[-1] is None:
+            gradient = gradient_of(self.classifier, *batch, loss, self._gradients, scale)
+            if gradient is None:
                 return None
+            found.append(gradient)
         return np.concatenate(found)
 
     def random_points(self, epsilon: float, *seed: int) -> np.ndarray:
@@ -141,7 +143,12 @@ class Subject:
 
 
 def gradient_of(
-    logits: Logits, images: np.ndarray, labels: np.ndarray, loss: str, graphs: dict[str, Any]
+    logits: Logits,
+    images: np.ndarray,
+    labels: np.ndarray,
+    loss: str,
+    graphs: dict[str, Any],
+    scale: float = 1.0,
 ) -> np.ndarray | None:
     """As `Subject.gradient`, of any logits function; `graphs` keeps what is compiled.
 
@@ -151,15 +158,15 @@ def gradient_of(
     if loss not in LOSSES:
         raise argument_error("gradient_of", "loss", f"one of {sorted(LOSSES)}", loss)
 
-    def run(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor | None:
+    def run(x: tf.Tensor, y: tf.Tensor, factor: tf.Tensor) -> tf.Tensor | None:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            value = LOSSES[loss](logits(x), y)
+            value = LOSSES[loss](factor * logits(x), y)
         return tape.gradient(value, x)
 
     if loss not in graphs:
         pixels = tf.TensorSpec([None, *images.shape[1:]], tf.float32)
-        signature = [pixels, tf.TensorSpec([None], tf.int32)]
+        signature = [pixels, tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.float32)]
         graphs[loss] = tf.function(run, input_signature=signature, autograph=False)
-    found = graphs[loss](tf.constant(images), tf.constant(labels))
+    found = graphs[loss](tf.constant(images), tf.constant(labels), tf.constant(scale, tf.float32))
     return None if found is None else found.numpy()

@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.base import Attack
-from rse_tf.attacks.losses import Logits
+from rse_tf.attacks.losses import Logits, joint_logits
 from rse_tf.evaluation.sanity.path import PathRecorder, margins_of
 from rse_tf.evaluation.sanity.points import random_points
 from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.layers import seed_noise
+from rse_tf.models import SelfEnsemble
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.classifier import Classifier
 
@@ -52,8 +53,9 @@ def retargeted(attack: Attack, model: Logits, epsilon: float, **changes: Any) ->
     """
     step = getattr(attack, "step_size", None)
     if step is not None:
-        changes = {"step_size": step * epsilon / attack.epsilon, **changes}  # type: ignore
-    return dataclasses.replace(attack, model=model, epsilon=epsilon, **changes)
+        changes = {"step_size": step * epsilon / getattr(attack, "epsilon"), **changes}
+    any_attack: Any = attack  # not every attack has an epsilon
+    return dataclasses.replace(any_attack, model=model, epsilon=epsilon, **changes)
 
 
 class Suite:
@@ -73,7 +75,9 @@ class Suite:
 
     def __init__(self, subject: Subject, norm: str = "linf", seed: int = 0) -> None:
         self.subject, self.norm, self.seed = subject, norm, seed
-        self.deployed = subject.with_draws(subject.num_draws)
+        self.deployed: Any = subject.model
+        if subject.is_random:
+            self.deployed = SelfEnsemble(subject.model, subject.num_draws)
         self._recorders: dict[int, PathRecorder] = {}
         self._graphs: dict[int, Any] = {}
 
@@ -146,7 +150,7 @@ class Suite:
         return margins_of(logits, self.subject.labels[: len(images)])
 
     def logits(self, images: np.ndarray, model: Logits, *seed: int) -> np.ndarray:
-        """What a model says of images, float32 `[number, classes]`.
+        """What a model says of images, float32 `[number, classes]`; stacked logits are averaged.
 
         Args:
             images: float32 `[number, height, width, channels]`.
@@ -156,8 +160,10 @@ class Suite:
         subject = self.subject
         if id(model) not in self._graphs:
             signature = [tf.TensorSpec([None, *images.shape[1:]], tf.float32)]
-            logits = Classifier(model, subject.caller)
-            graph = tf.function(logits, input_signature=signature, autograph=False)
+            classifier = Classifier(model, subject.caller, stacked=True)
+            graph = tf.function(
+                lambda x: joint_logits(classifier(x)), input_signature=signature, autograph=False
+            )
             self._graphs[id(model)] = graph, model  # the model is kept, lest another get its id
         found = []
         for start in range(0, len(images), subject.batch_size):
