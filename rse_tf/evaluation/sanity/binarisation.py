@@ -79,6 +79,8 @@ def d7_binarisation(
         return D7.not_run(f"an example could be planted near {planted} of {len(images)} images")
     rate, easy = found / planted, 2 * by_chance >= planted
     reason = f"found {found} of {planted}; {_INNER} random points find {by_chance}"
+    if problem.of_logits:
+        reason += "; the read-out is of the logits, for hidden features are not known"
     if rate < 0.8:
         return D7.row(FAIL, rate, reason)
     return D7.row(WARN if rate < 0.95 or easy else PASS, rate, reason)
@@ -89,7 +91,9 @@ class _Problem:
 
     def __init__(self, subject: Subject) -> None:
         self._bounds = subject.bounds
-        self._features = _frozen(subject)
+        hidden = hidden_features(subject.model)
+        self.of_logits = hidden is None
+        self._features = _frozen(subject, hidden)
         size = int(self._features(tf.constant(subject.images[:1])).shape[-1])
         self._weights = tf.Variable(tf.zeros([size]), trainable=False)
         self._bias = tf.Variable(-1.0, trainable=False)
@@ -163,17 +167,16 @@ def _read_out(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     return (away - centred.T @ np.linalg.solve(gram, centred @ away)) / ridge
 
 
-def _frozen(subject: Subject) -> Features:
-    """The last hidden features `[batch, features]` under one draw of the noise."""
-    model = subject.model
-    hidden = hidden_features(model)
-    if hidden is None:
-        return subject.classifier
-    seed_noise(model, _NOISE)
-    state = noise_state(hidden)
+def _frozen(subject: Subject, hidden: keras.Model | None) -> Features:
+    """Hidden features, or without any the logits, under one draw of the noise."""
+    part = subject.model if hidden is None else hidden
+    seed_noise(subject.model, _NOISE)
+    state = noise_state(part)
 
     def features(images: tf.Tensor) -> tf.Tensor:
-        set_noise_state(hidden, state)
+        set_noise_state(part, state)
+        if hidden is None:
+            return subject.classifier(images)
         found = tf.cast(hidden(images, training=False), tf.float32)
         return tf.ensure_shape(found, [None, hidden.output_shape[-1]])
 

@@ -106,7 +106,8 @@ def b2_gradients_true(subject: Subject, epsilon: float) -> SanityRow:
     if gradient is None:
         return B2.not_run("TensorFlow knows no gradient of the logits")
     signs = rng.choice(np.array([-1, 1], np.float32), [_DIRECTIONS, *images.shape])
-    slopes = np.sum(gradient * signs, axis=tuple(range(2, signs.ndim)), dtype=np.float64)
+    pixels = tuple(range(2, signs.ndim))
+    slopes = np.asarray(np.sum(gradient * signs, axis=pixels, dtype=np.float64))
 
     def loss(moved: np.ndarray) -> np.ndarray:
         logits = tf.constant(scale * _replayed(subject, moved))

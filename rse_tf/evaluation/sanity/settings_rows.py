@@ -147,15 +147,18 @@ def c5_convergence(margins: Any) -> SanityRow:
 def c6_silent_success(broken_on_the_way: Any, correct: Any) -> SanityRow:
     """Whether an image counts as robust although the attack had broken it on its way.
 
+    Of a randomised model only images count that every seed decides: chance breaks the others now
+    and then.
+
     Args:
         broken_on_the_way: bool `[number]`: which images have a point of the path that the deployed
-            prediction, asked anew, gets wrong.
+            prediction, asked anew, gets wrong, whatever the seed.
         correct: mask of what is reported.
     """
     broken, reported = paired_shares(
         "c6_silent_success", broken_on_the_way=broken_on_the_way, correct=correct
     )
-    count = int(np.sum((broken > 0.5) & (reported > 0.5)))
+    count = int(np.sum((broken == 1) & (reported == 1)))
     what = "images were broken on the way and count as robust"
     return judge_share(C6, count, len(broken), 0.0, _POINT, what)
 
