@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-# Number of checks before the last draw. More checks stop a little earlier, but need a stricter test.
+# Checks before the last draw. More would stop a little earlier, but need a stricter test.
 _LOOKS = 4
 # The lead at which the first check can decide.
 _CLEAR_LEAD = 0.9
