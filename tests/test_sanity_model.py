@@ -55,7 +55,9 @@ def rows_of(
     model: Any, images: np.ndarray = IMAGES, labels: np.ndarray | None = None
 ) -> dict[str, SanityRow]:
     """Rows A1 to B3."""
-    subject = Subject(model, images, labels_of(images) if labels is None else labels)
+    subject = Subject(
+        model, images, labels_of(images) if labels is None else labels, attack_draws=4
+    )
     rows = [
         a1_logits(subject),
         a2_randomness(subject),
@@ -63,7 +65,7 @@ def rows_of(
         a4_batch_coupling(subject),
         b1_gradients_exist(subject, EPSILON),
         b2_gradients_true(subject, EPSILON),
-        b3_gradient_signal(subject, 4),
+        b3_gradient_signal(subject),
     ]
     return {row.id: row for row in rows}
 
@@ -147,11 +149,12 @@ def test_the_signal_of_a_mean_gradient_is_that_of_its_energy() -> None:
             return tf.stack([z, -z], axis=-1) - 1.0
 
     labels = np.zeros(32, np.int64)
-    row = b3_gradient_signal(Subject(Noisy(), images, labels), 16)
+    row = b3_gradient_signal(Subject(Noisy(), images, labels, attack_draws=16))
     # A cosine over 784 pixels has a standard error of 1/28 at most; the median of 32 is within it.
     assert row.figure == pytest.approx(2 / 3, abs=1 / 28)
     assert row.verdict == "PASS" and "0.5 at about 8" in row.reason
-    row = b3_gradient_signal(Subject(Noisy(), images, labels), 2)  # (1/2) / (1/2 + 2) = 0.2
+    row = b3_gradient_signal(Subject(Noisy(), images, labels, attack_draws=2))
+    # (1/2) / (1/2 + 2) = 0.2
     assert row.figure == pytest.approx(0.2, abs=1 / 28) and row.verdict == "WARN"
 
 

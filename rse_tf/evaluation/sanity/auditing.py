@@ -21,6 +21,7 @@ from rse_tf.evaluation.sanity import (
     report_rows,
     settings_rows,
 )
+from rse_tf.evaluation.sanity.points import one_step
 from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.suite import Run, Suite, checked_attacks
 from rse_tf.evaluation.sanity.verdict import Rule, SanityRow, Verdict
@@ -168,7 +169,7 @@ class _Audit:
             model_rows.a4_batch_coupling(subject),
             gradient_rows.b1_gradients_exist(subject, self.epsilon, self.loss),
             gradient_rows.b2_gradients_true(subject, self.epsilon),
-            gradient_rows.b3_gradient_signal(subject, subject.attack_draws),
+            gradient_rows.b3_gradient_signal(subject),
         ]
 
     def search(self) -> None:
@@ -231,12 +232,11 @@ class _Audit:
     def strength(self) -> None:
         """D1 to D3: one step, other radii, and no limit at all."""
         subject, norm, run = self.subject, self.norm, self.suite.run
-        one_step = PGD(
-            subject.model, self.epsilon, self.epsilon, 1, norm=norm, random_start=False,
-            bounds=subject.bounds,
-        )  # fmt: skip
-        single = self.suite.correct(run(one_step, self.epsilon).adversarial)
-        self.rows.append(comparison_rows.d1_iterative(single, self.by_main))
+        subject.seed(21)
+        gradient = subject.mean_gradient(subject.images, subject.labels)
+        assert gradient is not None  # or this part would not run
+        moved = one_step(subject.images, gradient, self.epsilon, norm, subject.bounds)
+        self.rows.append(comparison_rows.d1_iterative(self.suite.correct(moved), self.by_main))
         radii = {self.epsilon: self.by_main}
         for radius in (self.epsilon / 2, 2 * self.epsilon):
             radii[radius] = self._score(run(self.main, radius))

@@ -54,7 +54,8 @@ def d7_binarisation(
     Args:
         subject: the model and its images. Without a last layer that Keras can name, as in a plain
             function, the read-out is of the logits.
-        attack: any attack with a field `epsilon` that takes two classes.
+        attack: any attack with a field `epsilon`; its field `loss`, if any, is set to
+            `"cross_entropy"`.
         epsilon: radius of the ball, in pixel units.
         norm: `"linf"` or `"l2"`.
         num_images: how many images; 512 in the paper.
@@ -63,7 +64,9 @@ def d7_binarisation(
         Zimmermann, Brendel, Tramer and Carlini (2022), arXiv:2206.13991.
     """
     problem = _Problem(subject)
-    attack = retargeted(attack, problem, epsilon, batch_size=1)
+    # Of other losses the attacks have, some need more classes than two.
+    loss = {"loss": "cross_entropy"} if hasattr(attack, "loss") else {}
+    attack = retargeted(attack, problem, epsilon, batch_size=1, **loss)
     found, by_chance, planted = 0, 0, 0
     images = subject.images[:num_images]
     for number, image in enumerate(images):
@@ -162,6 +165,8 @@ def _read_out(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     if spread == 0:  # constant features; whatever differs tells them apart
         return away
     ridge = _RIDGE * spread * len(inner)
+    if centred.shape[0] > centred.shape[1]:
+        return np.linalg.solve(centred.T @ centred + ridge * np.eye(len(away)), away)
     # (C^T C + r)^-1 d = (d - C^T (C C^T + r)^-1 C d) / r: of the points' size, not the features'.
     gram = centred @ centred.T + ridge * np.eye(len(inner))
     return (away - centred.T @ np.linalg.solve(gram, centred @ away)) / ridge
@@ -195,9 +200,9 @@ def hidden_features(model: Any) -> keras.Model | None:
     """
     if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
         return None
-    if not is_plain_graph(model) or len(model.outputs) != 1:
+    if not is_plain_graph(model) or len(model.outputs) != 1 or len(model.inputs) != 1:
         return None
-    tensor = model.outputs[0]
+    images, tensor = model.inputs[0], model.outputs[0]
     while True:
         layer, node, _ = tensor._keras_history
         inputs = layer._inbound_nodes[node].input_tensors if layer._inbound_nodes else []
@@ -206,7 +211,7 @@ def hidden_features(model: Any) -> keras.Model | None:
         tensor = inputs[0]
         if isinstance(layer, keras.Model):
             inner = hidden_features(layer)
-            return None if inner is None else keras.Model(model.inputs, inner(tensor))
+            return None if inner is None else keras.Model(images, inner(tensor))
         if hasattr(layer, "kernel"):
             known = None not in tensor.shape[1:]
-            return keras.Model(model.inputs, keras.layers.Flatten()(tensor)) if known else None
+            return keras.Model(images, keras.layers.Flatten()(tensor)) if known else None

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from rse_tf.attacks.losses import log_loss
 from rse_tf.evaluation.sanity.counting import judge_share
-from rse_tf.evaluation.sanity.subject import Subject, gradient_of
+from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
 
 _DIRECTIONS = 8
@@ -145,25 +145,23 @@ def _errors(slopes: np.ndarray, differences: np.ndarray, rounding: np.ndarray) -
     return np.where(steep, error / np.where(steep, size, 1.0), np.nan)
 
 
-def b3_gradient_signal(subject: Subject, draws: int) -> SanityRow:
+def b3_gradient_signal(subject: Subject) -> SanityRow:
     """Whether two independent mean gradients over the noise point the same way.
 
     With a signal of energy S and noise of energy N in one draw, the cosine is near S / (S + N / m)
     for m draws, from which the row tells the m at which it would be 0.5.
 
     Args:
-        subject: the model and its images; the first 32 are used.
-        draws: the draws m that the attack averages.
+        subject: the model and its images; the first 32 are used. Its `attack_draws` are the m.
     """
     if not subject.is_random:
         return B3.not_run("the model has no noise to average over")
     images, labels = subject.images[:_MOST_IMAGES], subject.labels[:_MOST_IMAGES]
-    graphs: dict[str, Any] = {}
-    logits = subject.with_draws(draws)
+    draws = subject.attack_draws
     means = []
     for half in range(2):
         subject.seed(13, half)
-        found = gradient_of(logits, images, labels, "log_loss", graphs)
+        found = subject.mean_gradient(images, labels)
         if found is None:
             return B3.not_run("TensorFlow knows no gradient of the logits")
         means.append(found.reshape(len(images), -1).astype(np.float64))

@@ -36,6 +36,32 @@ def random_points(
     return np.clip(images + epsilon * moves, *bounds).astype(np.float32)
 
 
+def one_step(
+    images: np.ndarray,
+    gradient: np.ndarray,
+    epsilon: float,
+    norm: str,
+    bounds: tuple[float, float],
+) -> np.ndarray:
+    """The fast gradient method (Goodfellow et al., 2014): one step of length epsilon.
+
+    Args:
+        images: float32 `[number, height, width, channels]`.
+        gradient: of the loss, likewise.
+        epsilon: the length, in pixel units.
+        norm: `"linf"`, a step along the sign of the gradient, or `"l2"`, along the gradient.
+        bounds: smallest and largest pixel value.
+
+    Returns:
+        float32, like the images.
+    """
+    moves = np.sign(gradient).astype(np.float64)
+    if norm == "l2":
+        sizes = np.linalg.norm(gradient.reshape(len(gradient), -1).astype(np.float64), axis=1)
+        moves = gradient / np.where(sizes == 0, 1.0, sizes)[:, None, None, None]
+    return np.clip(images + epsilon * moves, *bounds).astype(np.float32)
+
+
 def _signs(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     height, width, channels = shape
     side = max(1, round(min(height, width) * rng.choice(_TILES)))

@@ -69,6 +69,9 @@ class Subject:
         self.caller = caller
         self.bounds = (float(bounds[0]), float(bounds[1]))
         self.images = checked_images(caller, images, self.bounds)
+        if self.images.ndim != 4:
+            expected = "[number, height, width, channels]"
+            raise argument_error(caller, "images", expected, self.images.shape)
         self.batch_size = checked_integer(caller, "batch_size", batch_size)
         self.num_draws = checked_integer(caller, "num_draws", num_draws)
         self.attack_draws = checked_integer(caller, "attack_draws", attack_draws)
@@ -84,6 +87,7 @@ class Subject:
         self.attacked = self.with_draws(attack_draws)
         self._forward = self._compiled(self.classifier)
         self._gradients: dict[str, Any] = {}
+        self._mean_gradients: dict[str, Any] = {}
 
     @property
     def has_gradient(self) -> bool:
@@ -131,6 +135,12 @@ class Subject:
                 return None
             found.append(gradient)
         return np.concatenate(found)
+
+    def mean_gradient(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+        """As `gradient`, of `log_loss` in what an attack differentiates: the mean of its draws."""
+        if not self.is_random:
+            return self.gradient(images, labels)
+        return gradient_of(self.attacked, images, labels, "log_loss", self._mean_gradients)
 
     def random_points(self, epsilon: float, *seed: int) -> np.ndarray:
         """Images moved to uniform points of the L-infinity ball, within the bounds."""
