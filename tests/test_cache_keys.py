@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rse_tf import data, defenses
-from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings
-from rse_tf.models import NetworkSpec
+from rse_tf.defenses import DEFENSES, ENSEMBLES
+from rse_tf.models import NetworkSpec, NoiseSettings
 from rse_tf.training import CrossEntropy, Objective, Trainer, TrainingSettings
 
 PIXELS = np.linspace(0, 1, 20 * 8 * 8, dtype=np.float32).reshape(20, 8, 8, 1)
@@ -38,11 +38,15 @@ class Keys(Trainer):
         return model
 
 
-SPEC = NetworkSpec("mnist_cnn", RAMP.image_shape, 4, init_noise=0.2, inner_noise=0.1)
+SPEC = NetworkSpec("mnist_cnn", RAMP.image_shape, 4, NoiseSettings(0.2, 0.1))
 # No setting is at its default.
 OTHER = NetworkSpec(
-    "cifar_cnn", RAMP.image_shape, 4, init_noise=0.2, inner_noise=0.1, distribution="laplace",
-    sampler="exact", init_noise_at="second_conv", activation="elu")  # fmt: skip
+    "cifar_cnn",
+    RAMP.image_shape,
+    4,
+    NoiseSettings(0.2, 0.1, "laplace", "exact", "second_conv"),
+    activation="elu",
+)
 
 PLAIN, NOISY = "ramp-mnist_cnn-plain-a6ee362331", "ramp-mnist_cnn-noisy-429c11d3a2"
 # As version 0.3 names them.
@@ -73,7 +77,8 @@ KEYS: dict[str, list[str]] = {
 
 def keys(name: str, spec: NetworkSpec) -> list[str]:
     trainer = Keys(RAMP, SETTINGS, pathlib.Path("models"))
-    defenses.train(name, spec, trainer, DefenseSettings(members=3, retraining_epochs=6))
+    own = {"members": 3, "retraining_epochs": 6, "training_epsilon": 0.03}
+    defenses.make(name, own).train(spec, trainer)
     return trainer.keys
 
 
