@@ -137,7 +137,7 @@ class Config:
         for name in ("image_size", "data_dir"):
             if getattr(self, name) is not None and not comes_from_tfds(self.dataset):
                 raise ConfigError(f"--{name} does not apply to --dataset={self.dataset}")
-        # What is made of options checks them itself.
+        # Classes check their own options.
         self.noise_settings()
         self.training_settings()
         for defense in ENSEMBLES | DEFENSES:
@@ -249,7 +249,7 @@ class Config:
                 raise ConfigError(f"--attack={attack} has no targets: leave out --targeted")
 
     def _build(self, make: Callable[..., Any], *arguments: Any, **others: Any) -> Any:
-        """Builds something of the options; what it refuses is the mistake of a flag."""
+        """Calls a function of the options; an argument that it refuses is a wrong flag."""
         try:
             return make(*arguments, **others)
         except ArgumentError as error:
@@ -260,7 +260,7 @@ class Config:
 
 
 def _with_dataset_defaults() -> set[str]:
-    """What a data set can have a default for: flags, and options by their `by_dataset`."""
+    """Names of the defaults that a data set can have: flags, and `by_dataset` of options."""
     owners = (NoiseSettings, TrainingSettings, *ENSEMBLES.values(), *DEFENSES.values(),
               *ATTACKS.values())  # fmt: skip
     options = [own for owner in owners for own in options_of(owner).values()]

@@ -38,7 +38,7 @@ class Defense(abc.ABC):
         """
 
     def settings(self) -> dict[str, Any]:
-        """What a row tells of its defense: the options by the names of their flags."""
+        """The options by the names of their flags, as rows tell them."""
         own = options_of(type(self))
         return {option.flag or field: getattr(self, field) for field, option in own.items()}
 

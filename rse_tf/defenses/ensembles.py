@@ -68,7 +68,7 @@ class Ensemble(Defense):
         return self.defense.train(spec, dataclasses.replace(trainer, label=label))
 
     def settings(self) -> dict[str, Any]:
-        """What a row tells of it. The number of members is a column of its own."""
+        """As for any defense; of the number of members, rows have a column of its own."""
         own = super().settings()
         del own["members"]
         return own | self.defense.settings()

@@ -75,7 +75,7 @@ class NoiseSettings:
         return NoiseLayer(stddev, self.distribution, self.active, sampler=self.sampler, **kwargs)
 
     def of_row(self) -> dict[str, Any]:
-        """What a row tells of the noise: its law, and not how it is drawn."""
+        """The law of the noise, as rows tell it; how it is drawn changes no result."""
         names = ("init_noise", "inner_noise", "distribution", "init_noise_at")
         return {name: getattr(self, name) for name in names}
 

@@ -1,4 +1,4 @@
-"""What a single value can be, and the words that an error has for it."""
+"""Rules for single values, with the words that an error has for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a value must be.
+    """A condition on a value.
 
     Attributes:
         fits: whether a value is that.
