@@ -177,7 +177,7 @@ def arguments_of_network() -> dict[str, inspect.Parameter]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_documented_argument_is_accepted_and_kept(name: str) -> None:
-    text = Network.__doc__.split("Args:")[1].split("Raises:")[0]
+    text = Network.__doc__.split("Args:")[1].split("Attributes:")[0]
     settings = {
         "input_shape": (MODELS[name].smallest, MODELS[name].smallest + 1, 2),
         "num_classes": 3,
