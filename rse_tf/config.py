@@ -11,7 +11,7 @@ from typing import Any
 from rse_tf import defenses
 from rse_tf.attacks import ATTACKS
 from rse_tf.attacks.facts import GRADIENTS
-from rse_tf.data import comes_from_tfds, dataset_defaults
+from rse_tf.data import DATASETS, comes_from_tfds, dataset_defaults, described
 from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense, is_defense
 from rse_tf.evaluation import EvaluationSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, flags_of
@@ -62,7 +62,7 @@ class Config:
     """
 
     dataset: str = flag_field(
-        _DATA, "mnist_5k", "mnist_5k (needs no network), mnist, cifar10, stl10, another name of "
+        _DATA, "mnist_5k", lambda: f"{', '.join(map(described, DATASETS))}, another name of "
         "TensorFlow Datasets, or path/to/file.npz")  # fmt: skip
     data_dir: str | None = flag_field(_DATA, None, "TensorFlow Datasets directory")
     image_size: int | None = flag_field(

@@ -112,6 +112,7 @@ def test_its_options_and_names_are_in_the_help(own: None) -> None:
     assert "--rounds=2 label_smoothing: trainings, each from the last" in text
     assert ", ensemble_random_init, label_smoothing, none, " in text
     assert ", model_a, one_convolution, resnext29, " in text
+    assert " mnist_5k (needs no network), mnist, cifar10, stl10, stripes (needs no netw" in text
 
 
 def test_its_defaults_are_those_of_the_data_set(own: None) -> None:

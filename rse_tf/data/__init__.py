@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 
 from rse_tf.data.dataset import Dataset, Split, make_dataset
-from rse_tf.data.datasets import DATASETS, DatasetEntry, comes_from_tfds, dataset_defaults
+from rse_tf.data.datasets import (
+    DATASETS,
+    DatasetEntry,
+    comes_from_tfds,
+    dataset_defaults,
+    described,
+)
 from rse_tf.data.input_pipeline import AUGMENTATIONS, Batches
 from rse_tf.data.loaders import Arrays, load_npz, load_tfds
 from rse_tf.data.pixels import DataError
@@ -63,6 +69,7 @@ __all__ = [
     "Split",
     "comes_from_tfds",
     "dataset_defaults",
+    "described",
     "load",
     "make_dataset",
 ]

@@ -62,13 +62,13 @@ _DIGITS = {
 
 # Any other name is looked up in TensorFlow Datasets.
 DATASETS: dict[str, DatasetEntry] = {
+    "mnist_5k": DatasetEntry(load_mnist_5k, _DIGITS),
+    "mnist": DatasetEntry(defaults=_DIGITS),
     "cifar10": DatasetEntry(
         defaults={"model": "vgg16", "init_noise": 0.4, "const": (0.01, 0.03, 0.06, 0.1, 0.2)},
         # Liu et al. (2018), Table 1: less noise than for VGG16.
         by_model={"resnext29": {"init_noise": 0.1}},
     ),
-    "mnist": DatasetEntry(defaults=_DIGITS),
-    "mnist_5k": DatasetEntry(load_mnist_5k, _DIGITS),
     "stl10": DatasetEntry(defaults={"model": "model_a", "init_noise": 0.4}),
 }
 
@@ -76,6 +76,11 @@ DATASETS: dict[str, DatasetEntry] = {
 def comes_from_tfds(name: str) -> bool:
     """Whether a data set is one of TensorFlow Datasets, by its name."""
     return not name.endswith(".npz") and DATASETS.get(name, DatasetEntry()).load is None
+
+
+def described(name: str) -> str:
+    """Returns a name of `DATASETS`, and whether that data set needs no network."""
+    return name if comes_from_tfds(name) else f"{name} (needs no network)"
 
 
 def dataset_defaults(name: str, model: str | None = None) -> dict[str, Any]:

@@ -47,11 +47,6 @@ def is_defense(name: str) -> bool:
     return second in DEFENSES and first in ENSEMBLES if plus else first in DEFENSES | ENSEMBLES
 
 
-def is_ensemble(name: str) -> bool:
-    """Whether `name` is an ensemble, or an ensemble + a defense."""
-    return is_defense(name) and name.partition("+")[0] in ENSEMBLES
-
-
 def make(name: str, flags: Mapping[str, Any] | None = None) -> Defense:
     """Returns a defense of the settings that flags give it.
 
@@ -116,7 +111,6 @@ __all__ = [
     "Ensemble",
     "defense_flags",
     "is_defense",
-    "is_ensemble",
     "make",
     "run_defaults",
 ]

@@ -75,13 +75,13 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **facts: Any) -> An
 def flag_field(
     group: str,
     default: Any,
-    help_: str,
+    help_: str | Callable[[], str],
     choices: Callable[[], Sequence[str]] | None = None,
     rule: Rule | None = None,
 ) -> Any:
     """A field of a dataclass that is nothing but a flag; arguments as for `Flag`.
 
-    `choices` is a function, for what is registered later.
+    What follows from a registry, `help_` or `choices`, is a function: more may be registered.
     """
     facts = {"group": group, "help": help_, "choices": choices, "rule": rule}
     return dataclasses.field(default=default, metadata={"flag": facts})
@@ -96,6 +96,8 @@ def field_flags(cls: type[Any]) -> dict[str, Flag]:
             choices = facts.pop("choices")
             kind = str(field.type).removesuffix(" | None")
             choices = choices() if choices else None
+            if callable(facts["help"]):
+                facts["help"] = facts["help"]()
             found[field.name] = Flag(field.name, kind, field.default, choices=choices, **facts)
     return found
 
