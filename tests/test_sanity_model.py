@@ -38,7 +38,7 @@ def network() -> keras.Model:
     """Small and untrained, for defects that do not depend on what a network has learned."""
     keras.utils.set_random_seed(1)
     layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(),
-              keras.layers.Dense(16, "relu"), keras.layers.Dense(4)]  # fmt: skip
+              keras.layers.Dense(16, "relu"), keras.layers.Dense(4)]
     return keras.Sequential(layers)
 
 
@@ -101,7 +101,7 @@ MODELS = {
                          "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN"),
     "8 levels": (lambda: defects.quantised(network()),
                  "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -160,7 +160,7 @@ def test_the_signal_of_a_mean_gradient_is_that_of_its_energy() -> None:
 
 def test_half_precision_has_no_differences() -> None:
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
-                              keras.layers.Dense(10, dtype="mixed_bfloat16")])  # fmt: skip
+                              keras.layers.Dense(10, dtype="mixed_bfloat16")])
     row = b2_gradients_true(Subject(model, IMAGES, labels_of(IMAGES)), EPSILON)
     assert row.verdict == "NOT_RUN" and "half precision" in row.reason
 

@@ -132,7 +132,7 @@ class Verdict:
             [row.id, row.verdict, "" if row.figure is None else f"{row.figure:.3g}",
              row.question, row.reason]
             for row in self.rows
-        ]  # fmt: skip
+        ]
         table = tabulate(
             cells,
             headers=["", "verdict", "figure", "question", "what was found"],
