@@ -191,8 +191,9 @@ def test_the_package_s_own_images_keep_to_ball_and_bounds(
         attack = PGD(_linear(weights), epsilon, norm=norm, bounds=bounds, steps=5)
         adversarial = attack(images, np.zeros(50, np.int64)).adversarial
         assert e1_constraints(images, adversarial, epsilon, norm, bounds).verdict == "PASS"
-        # Any of the three faults in a single pixel, of a single image.
-        for value in (np.nan, high + 1e-3 * (high - low), images[7, 2, 3, 1] + 1.1 * epsilon):
+        # Any of the three faults in a single pixel, of a single image; the pixel lies at a bound.
+        images[7, 2, 3, 1] = high
+        for value in (np.nan, high + 0.5 * epsilon, high - 1.1 * epsilon):
             spoilt = images.copy()
             spoilt[7, 2, 3, 1] = value
             row = e1_constraints(images, spoilt, epsilon, norm, bounds)
