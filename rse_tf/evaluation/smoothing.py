@@ -30,9 +30,8 @@ class Voter:
     depends on another vote, on another image or on the size of a batch:
 
     - On the pixels it is one normal number for each pixel and vote, by `tf.random.stateless_normal`
-      in float32, outside the network and before anything else. Pixels are not clipped afterwards:
-      that would be a function of the network's input, which a certificate allows, but not what
-      the network was trained on. The network's own noise on the pixels is off.
+      in float32, outside the network and before anything else. Noisy pixels are not clipped, as
+      they are not in training. The network's own noise on the pixels is off.
     - Inside, every vote takes blocks of its own from the pool of a noise layer. The layer itself
       strings its blocks along the whole batch: where an example does not end with a block, the
       next one begins with the rest of it, and the two votes are not independent.

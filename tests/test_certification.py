@@ -1,0 +1,325 @@
+"""Certificates of classifiers whose radius is known, and what no certificate is given for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from digits import some_digits
+from scipy import stats
+from smoothed import NORM, at_distances, linear
+
+import rse_tf
+from rse_tf.evaluation import Certificate, certified_accuracy, certify
+from rse_tf.evaluation import certification
+from rse_tf.evaluation.confidence import lower_bound
+
+DISTANCES = np.linspace(0.02, 0.4, 8)
+ONES = np.ones(8, int)
+HERE = pathlib.Path(__file__).parent
+
+
+def without_time(certificates: list[Certificate]) -> list[Certificate]:
+    return [dataclasses.replace(one, seconds=0.0) for one in certificates]
+
+
+def radii_between(probability: np.ndarray, sigma: float, n: int, alpha: float) -> np.ndarray:
+    """Radii of the smallest and the largest number of votes out of a million repetitions."""
+    counts = [stats.binom.ppf(error, n, probability) for error in (1e-6, 1 - 1e-6)]
+    bounds = [lower_bound(count.astype(int), n, alpha) for count in counts]
+    return np.array([np.where(b > 0.5, sigma * stats.norm.ppf(b), 0) for b in bounds])
+
+
+# A linear classifier at distance a: p = Phi(a / sigma), and the radius is a.
+
+
+@pytest.mark.parametrize("own_noise", [0.0, 0.25])
+def test_the_radius_of_a_linear_classifier_is_its_distance(own_noise: float) -> None:
+    sigma, n, alpha = 0.25, 4_000, 0.001
+    given = None if own_noise else sigma  # with noise of its own, that is switched off
+    found = certify(linear(own_noise), at_distances(DISTANCES), ONES, given, n=n, alpha=alpha)
+    low, high = radii_between(stats.norm.cdf(DISTANCES / sigma), sigma, n, alpha)
+    radii = np.array([one.radius for one in found])
+    assert (low <= radii).all() and (radii <= high).all()
+    assert (radii <= DISTANCES).all() and (radii[2:] > 0.8 * DISTANCES[2:]).all()
+    assert all(one.correct for one in found[1:])
+    # Votes and mean probability are the same here; the bound of the latter is looser.
+    means = np.array([one.mean_radius for one in found])
+    assert (means <= radii).all() and (means[2:] > 0.6 * DISTANCES[2:]).all()
+
+
+@pytest.mark.parametrize("sampler", ["pool", "exact"])
+def test_the_radius_with_noise_inside(sampler: str) -> None:
+    # z = w.x + b + s u: p = Phi(a ||w|| / sqrt(sigma^2 ||w||^2 + s^2)).
+    sigma, inner, n, alpha = 0.25, 1.5, 4_000, 0.001
+    model = linear(sigma, inner, sampler=sampler)
+    found = certify(model, at_distances(DISTANCES), ONES, n=n, alpha=alpha)
+    probability = stats.norm.cdf(DISTANCES * NORM / np.hypot(sigma * NORM, inner))
+    low, high = radii_between(probability, sigma, n, alpha)
+    radii = np.array([one.radius for one in found])
+    assert (low <= radii).all() and (radii <= high).all()
+    limit = sigma * DISTANCES * NORM / np.hypot(sigma * NORM, inner)
+    assert (radii <= limit).all() and (radii[3:] > 0.75 * limit[3:]).all()
+
+
+def test_the_radius_by_the_mean_probability() -> None:
+    # The probability of class 1 is the logistic function of 2 * scale * z. Its mean over the
+    # noise is an integral over one normal number.
+    sigma, n, alpha, scale = 0.25, 4_000, 0.001, 1.0
+    found = certify(linear(scale=scale), at_distances(DISTANCES), ONES, sigma, n=n, alpha=alpha)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    z = NORM * (DISTANCES[:, None] + sigma * nodes)
+    mean = (1 / (1 + np.exp(-2 * scale * z))) @ weights / weights.sum()
+    limit = sigma * stats.norm.ppf(mean)
+    radii = np.array([one.mean_radius for one in found])
+    assert (radii <= limit).all()
+    # Hoeffding at alpha / 2, from a sample mean that is 5 standard errors too low at worst.
+    lowest = mean - np.sqrt(np.log(2 / alpha) / (2 * n)) - 5 * 0.5 / np.sqrt(n)
+    assert (radii >= np.where(lowest > 0.5, sigma * stats.norm.ppf(lowest), 0)).all()
+    assert (radii[4:] > 0).all() and all(one.mean_correct for one in found[4:])
+
+
+def test_a_certificate_fails_as_rarely_as_it_says() -> None:
+    # 3,000 certificates of one image, each of 60 votes of its own, p = Phi(0.8) = 0.788. How often
+    # the bound exceeds p follows from the binomial law.
+    sigma, n, alpha, repeats = 0.25, 60, 0.05, 3_000
+    distance = 0.8 * sigma
+    images = at_distances(np.full(repeats, distance))
+    found = certify(
+        linear(), images, np.ones(repeats, int), sigma, n0=25, n=n, alpha=alpha, batch_size=10_000
+    )
+    wrong = sum(one.radius > distance for one in found)
+    counts = np.arange(n + 1)
+    probability = stats.norm.cdf(0.8)
+    too_high = lower_bound(counts, n, alpha) > probability
+    share = stats.binom.pmf(counts, n, probability)[too_high].sum()
+    assert 0.02 < share <= alpha
+    # 4.5 standard deviations.
+    assert abs(wrong - repeats * share) < 4.5 * np.sqrt(repeats * share * (1 - share))
+
+
+def test_at_the_decision_it_abstains() -> None:
+    (one,) = certify(linear(), at_distances(np.zeros(1)), [1], 0.25, n=1_000, alpha=1e-6)
+    assert (one.predicted, one.radius, one.correct) == (certification.ABSTAIN, 0, False)
+    assert (one.mean_predicted, one.mean_radius, one.mean_correct) == (-1, 0, False)
+
+
+def test_certified_accuracy_by_hand() -> None:
+    rows = [(0, 0.0, 1, 0.3), (1, 0.5, 1, 0.6), (1, 0.3, 1, 0.0), (-1, 0.0, -1, 0.0)]
+    found = [Certificate(i, 1, *row, seconds=0.0) for i, row in enumerate(rows)]
+    assert [certified_accuracy(found, r) for r in (0, 0.25, 0.5, 0.75)] == [0.5, 0.5, 0.25, 0]
+    assert [certified_accuracy(found, r, by_mean=True) for r in (0, 0.25, 0.5)] == [0.75, 0.5, 0.25]
+
+
+# What the numbers follow from.
+
+
+def small_network(**settings: object) -> keras.Model:
+    defaults = {"init_noise": 0.25, "inner_noise": 0.1}
+    return rse_tf.models.build(
+        "mnist_cnn", input_shape=(28, 28, 1), **{**defaults, **settings}  # type: ignore[arg-type]
+    )
+
+
+def test_the_numbers_follow_from_seed_and_image_not_from_the_batch() -> None:
+    model = small_network()
+    images, labels = some_digits(6)
+    images = (images / 255).astype(np.float32)
+    found = certify(model, images, labels, n0=30, n=110)
+    again = certify(model, images, labels, n0=30, n=110)
+    assert without_time(again) == without_time(found)
+    other = certify(model, images, labels, n0=30, n=110, seed=1)
+    assert without_time(other) != without_time(found)
+    # Sums in another order, and kernels for other sizes, round the mean differently.
+    for options, part in (
+        ({"batch_size": 60}, slice(None)),
+        ({"indices": [2, 5], "batch_size": 1_000}, [2, 5]),
+    ):
+        some = certify(model, images[part], labels[part], n0=30, n=110, **options)
+        for one, whole in zip(some, np.array(found, object)[part]):
+            assert one.predicted == whole.predicted and one.index == whole.index
+            assert one.radius == whole.radius
+            assert one.mean_radius == pytest.approx(whole.mean_radius, abs=1e-5)
+
+
+def test_one_hot_labels_and_functions_will_do() -> None:
+    model, images = linear(), at_distances(DISTANCES)
+    found = certify(model, images, np.eye(2)[ONES], 0.25, n=200)
+    assert without_time(found) == without_time(certify(model, images, ONES, 0.25, n=200))
+    by_function = certify(lambda x: model(x), images, ONES, 0.25, n=200)
+    assert without_time(by_function) == without_time(found)
+
+
+def test_the_noise_of_the_model_is_its_own_again_afterwards() -> None:
+    model, image = linear(0.25, 1.0), at_distances(np.zeros(64))
+    certify(model, image[:1], [1], n=50)
+    assert len(np.unique(model(image).numpy()[:, 0])) == 64
+    assert not any("call" in layer.__dict__ for layer in model.layers)
+
+
+# Runs that are killed.
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def test_what_is_voted_is_not_voted_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certification, "_VOTES", 300)  # batches of two images
+    calls: list[int] = []
+    tally = certification._tally
+
+    def counted(voter: object, images: np.ndarray, *rest: object) -> object:
+        if len(calls) == dies_at:
+            raise Killed
+        calls.append(len(images))
+        return tally(voter, images, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(certification, "_tally", counted)
+    model, images = linear(0.25, 1.0), at_distances(DISTANCES)[:7]
+
+    def run(folder: str, number: int = 7, **options: int) -> list[Certificate]:
+        return certify(
+            model, images[:number], ONES[:number], n0=25, n=100, directory=tmp_path / folder,
+            **options,
+        )  # fmt: skip
+
+    dies_at = -1
+    whole = without_time(run("whole"))
+    assert calls == [2, 2, 2, 1]
+    calls.clear()
+    dies_at = 2
+    with pytest.raises(Killed):
+        run("killed")
+    dies_at = -1
+    assert without_time(run("killed")) == whole and calls == [2, 2, 2, 1]
+    # Fewer images find theirs; another seed, or another image at the same place, does not.
+    calls.clear()
+    assert without_time(run("killed", 4)) == whole[:4] and calls == []
+    run("killed", 2, seed=5)
+    assert calls == [2]
+    images = images[::-1].copy()
+    run("killed", 2)
+    assert calls == [2, 2]
+    # Certificates at another alpha are of the same votes.
+    run("killed", 2, alpha=0.05)  # type: ignore[arg-type]
+    assert calls == [2, 2]
+    damaged = sorted((tmp_path / "whole").glob("votes_*"))[1]
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    images = images[::-1].copy()
+    assert without_time(run("whole")) == whole and calls == [2, 2, 2]
+
+
+PROGRAM = """
+import pathlib, sys
+import numpy as np
+from smoothed import at_distances, linear
+from rse_tf.evaluation import certification, certify
+certification._VOTES = 20_000
+images = at_distances(np.linspace(0.0, 0.4, 40))
+found = certify(linear(0.25, 1.0), images, np.ones(40, int), n=20_000, batch_size=2_000,
+                directory=pathlib.Path(sys.argv[1]))
+print([(one.predicted, one.radius, one.mean_radius) for one in found])
+"""
+
+
+def test_a_run_that_is_killed_goes_on(tmp_path: pathlib.Path) -> None:
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    environment = {**os.environ, "PYTHONPATH": path}
+
+    def start(folder: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / folder)]
+        return subprocess.Popen(
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    first = start("killed")
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "killed").glob("votes_*.npz"))) < 3:
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.005)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    done = {file: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("votes_*.npz")}
+    assert 3 <= len(done) < 40
+    outputs = [start(folder).communicate()[0] for folder in ("killed", "whole")]
+    assert outputs[0] == outputs[1] != ""
+    assert {file: file.stat().st_mtime_ns for file in done} == done
+
+
+# Against an attack.
+
+
+@pytest.mark.long
+def test_no_attack_breaks_a_certified_image() -> None:
+    images, labels = some_digits(1_000)
+    images = (images / 255).astype(np.float32)
+    model = small_network()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images, labels, epochs=6, verbose=0)
+    images, labels = images[::50], labels[::50]
+    found = certify(model, images, labels, n=1_000)
+    kept = [one for one in found if one.correct and one.radius > 0.2]
+    assert len(kept) >= 10
+    smoothed = rse_tf.SelfEnsemble(model, 20)
+    for one in kept:
+        epsilon = 0.98 * one.radius
+        attack = rse_tf.attacks.PGD(
+            smoothed, epsilon=epsilon, step_size=epsilon / 4, steps=10, norm="l2"
+        )
+        index = [one.index]
+        adversarial = attack(images[index], labels[index]).adversarial
+        assert np.linalg.norm(adversarial - images[index]) < one.radius
+        # Votes on the attacked image; at the wrong side of a half by so much, one in a million.
+        (there,) = certify(model, adversarial, labels[index], n=1_000, alpha=1e-6, indices=[777])
+        assert there.predicted in (one.predicted, certification.ABSTAIN)
+
+
+# What cannot be.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stddev": 0.0}, "stddev must be a finite number > 0"),
+        ({"n": 1}, "n must be an integer of at least 2"),
+        ({"n0": 0}, "n0 must be an integer of at least 1"),
+        ({"alpha": 1.0}, "alpha must be a probability"),
+        ({"seed": 2**32}, "seed must be an integer from 0"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"labels": [1, 1]}, r"labels must be integer \[1\]"),
+        ({"labels": [2]}, "labels must be classes from 0 to 1"),
+        ({"images": np.full((1, 2, 2, 1), 255.0)}, r"images must be within bounds"),
+        ({"indices": [1, 1]}, r"indices must be \[1\] different"),
+        ({"indices": [-1]}, "indices must be from 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict, message: str) -> None:
+    arguments = {"images": at_distances(np.zeros(1)), "labels": [1], "stddev": 0.25} | options
+    with pytest.raises(ValueError, match=f"certify: {message}"):
+        certify(linear(), **arguments)
+
+
+def test_a_model_that_returns_nan_under_noise_has_no_votes() -> None:
+    def fragile(images: tf.Tensor) -> tf.Tensor:
+        z = tf.reshape(images, [-1, 4])[:, :2]
+        return tf.math.log(z + 0.4)  # of a negative number
+
+    with pytest.raises(ValueError, match="model must be finite under noise"):
+        certify(fragile, at_distances(np.zeros(1)), [1], 1.0, n=500)
+
+
+def test_an_average_of_draws_is_not_a_vote() -> None:
+    with pytest.raises(ValueError, match="pass ensemble.model"):
+        certify(rse_tf.SelfEnsemble(linear(0.25), 3), at_distances(np.zeros(1)), [1])
