@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import per_image
+from rse_tf.attacks.base import per_image
 
 # Where the range is this wide, a c below this share of its square is one for pixels in [0, 1].
 _WIDE, _ODD_CONST = 10.0, 0.01
@@ -22,7 +22,7 @@ class Descent(NamedTuple):
     best: tf.Tensor  # the closest adversarial image of this descent
     best_l2: tf.Tensor  # its squared distance [batch], infinite before the first success
     loss: tf.Tensor  # the loss before the last step [batch]
-    lead: tf.Tensor  # by how much the attack won then, negative while it had not [batch]
+    margin: tf.Tensor  # by how much the attack won then, negative while it had not [batch]
     steps: tf.Tensor  # int32 [batch]
     running: tf.Tensor  # bool [batch]
 
@@ -50,7 +50,7 @@ def warn_of_a_const_for_unit_pixels(
         )
 
 
-def advantage_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
+def margin_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
     """By how much the attack wins, in logits `[batch]`; negative while it has not."""
     chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
     other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)
@@ -63,7 +63,7 @@ def closer(
     best_l2: tf.Tensor,
     images: tf.Tensor,
     l2: tf.Tensor,
-    advantage: tf.Tensor,
+    margin: tf.Tensor,
     confidence: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The closest adversarial images so far, and their squared distance `[batch]`.
@@ -75,11 +75,11 @@ def closer(
         best_l2: their squared distance `[batch]`.
         images: the images to judge.
         l2: their squared distance `[batch]`.
-        advantage: by how much they win, in logits `[batch]`.
+        margin: by how much they win, in logits `[batch]`.
         confidence: by how much they must.
     """
-    found = (advantage > 0) & (advantage >= confidence) & (l2 < best_l2)
+    found = (margin > 0) & (margin >= confidence) & (l2 < best_l2)
     best, best_l2 = tf.where(per_image(found, images), images, best), tf.where(found, l2, best_l2)
-    finite = tf.math.is_finite(advantage) & tf.math.is_finite(l2)
+    finite = tf.math.is_finite(margin) & tf.math.is_finite(l2)
     nan = tf.constant(float("nan"))
     return tf.where(per_image(finite, images), best, nan), tf.where(finite, best_l2, nan)

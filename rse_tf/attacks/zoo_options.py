@@ -28,7 +28,9 @@ class ZOOOptions(CarliniWagnerL2):
     coordinates: int = option(128, quiet=True, help="coordinates per step")
     solver: str = option("adam", choices=SOLVERS, quiet=True, help="solver")
     h: float | None = None
-    importance_sampling: bool = option(False, help="look where the image has changed")
+    importance_sampling: bool = option(
+        False, help="prefer coordinates near which the image has changed"
+    )
     resize: tuple[int, ...] = option(
         (), quiet=True, help="sizes that the perturbation grows through, such as 32,64"
     )

@@ -21,7 +21,6 @@ import numpy as np
 from scipy import stats
 
 from rse_tf.attacks.losses import Logits
-from rse_tf.crew import Crew
 from rse_tf.evaluation.confidence import (
     bernstein_lower_bound,
     hoeffding_lower_bound,
@@ -29,8 +28,8 @@ from rse_tf.evaluation.confidence import (
 )
 from rse_tf.evaluation.input_noise import own_stddev
 from rse_tf.evaluation.smoothing import Voter
-from rse_tf.files import atomic_path, is_whole_archive, only_writer
 from rse_tf.models import SelfEnsemble
+from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.checks import (
     argument_error,
     checked_classes,
@@ -38,6 +37,7 @@ from rse_tf.utils.checks import (
     checked_integer,
     checked_number,
 )
+from rse_tf.utils.files import atomic_path, exclusive_lock, is_whole_archive
 
 ABSTAIN = -1
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -112,7 +112,7 @@ def certify(
     bounds: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 500,
     directory: pathlib.Path | None = None,
-    crew: Crew | None = None,
+    pool: DevicePool | None = None,
 ) -> list[Certificate]:
     """Certifies the predictions of a classifier under Gaussian noise on its pixels.
 
@@ -159,7 +159,7 @@ def certify(
             rounding.
         directory: where the votes are kept, so that a run that was killed goes on. It must belong
             to one model. Default: they are not kept.
-        crew: who votes. Default: this process, on one device.
+        pool: who votes. Default: this process, on one device.
 
     Returns:
         One certificate for each image.
@@ -179,11 +179,11 @@ def certify(
     batch_size = checked_integer("certify", "batch_size", batch_size)
     images = checked_images("certify", images, bounds)
     numbers = _checked_indices(indices, len(images))
-    crew = crew or Crew()
-    copies = crew.copies(model, images.shape[1:])  # type: ignore[arg-type]
+    pool = pool or DevicePool()
+    copies = pool.replicas(model, images.shape[1:])  # type: ignore[arg-type]
     voters = [Voter(copy, sigma, seed, batch_size) for copy in copies]
     labels = checked_classes("certify", "labels", labels, len(images), voters[0].classes(images))
-    tally = _tally_in_batches(voters, images, numbers, n0, n, directory, crew)
+    tally = _tally_in_batches(voters, images, numbers, n0, n, directory, pool)
     return _certificates(tally, numbers, labels, sigma, n, alpha)
 
 
@@ -252,7 +252,7 @@ def _tally_in_batches(
     n0: int,
     n: int,
     directory: pathlib.Path | None,
-    crew: Crew,
+    pool: DevicePool,
 ) -> Tally:
     """`_tally` of all images, a file for each batch of them; whole files are not voted again."""
     size = max(_VOTES // (n0 + n), 1)
@@ -275,11 +275,11 @@ def _tally_in_batches(
             with atomic_path(file) as unfinished:
                 np.savez(unfinished, **tally._asdict())
 
-    alone = directory is not None and crew.is_chief
-    with only_writer(directory) if alone else contextlib.nullcontext():  # type: ignore[arg-type]
-        crew.wait()
-        crew.work(tally_batch, range(0, len(images), size), "certifying")
-    voted, successes, likely, *others = crew.total(table)
+    alone = directory is not None and pool.is_chief
+    with exclusive_lock(directory) if alone else contextlib.nullcontext():  # type: ignore[arg-type]
+        pool.barrier()
+        pool.map(tally_batch, range(0, len(images), size), "certifying")
+    voted, successes, likely, *others = pool.all_reduce_sum(table)
     return Tally(voted.astype(int), successes, likely.astype(int), *others)
 
 

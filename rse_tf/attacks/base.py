@@ -194,16 +194,16 @@ class Attack(RunFacts, abc.ABC):
             self._graphs[key] = Classifier(self.model, type(self).__name__, stacked=True)
         return self._graphs[key]
 
-    def _opinions(self, images: tf.Tensor) -> tf.Tensor:
+    def _stacked_logits(self, images: tf.Tensor) -> tf.Tensor:
         """What the model returns, float32."""
         return self._classifier()(images)
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        return joint_logits(self._opinions(images))
+        return joint_logits(self._stacked_logits(images))
 
     def _loss_direction(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         """Gradient of every image's cross-entropy, up to a positive factor per image."""
-        return self._checked_gradient(loss_direction(self._opinions, images, classes))
+        return self._checked_gradient(loss_direction(self._stacked_logits, images, classes))
 
     def _checked_gradient(self, gradient: tf.Tensor | None) -> tf.Tensor:
         if gradient is None:
