@@ -17,12 +17,12 @@ from rse_tf.attacks.facts import GRADIENTS
 from rse_tf.data import AUGMENTATIONS, DATASETS
 from rse_tf.defaults import attack_defaults, run_defaults
 from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
-from rse_tf.evaluation import EvaluationSettings
+from rse_tf.evaluation import CertificationSettings, EvaluationSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, flags_of
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models import INIT_NOISE_AT, MODELS
 from rse_tf.utils.checks import ArgumentError
-from rse_tf.utils.options import Flag, as_text
+from rse_tf.utils.options import Flag, as_text, fields_as_flags
 from rse_tf.utils.ranges import RANGES, out_of_range
 
 
@@ -38,6 +38,7 @@ def _flag(group: str, default: Any, help_: str, choices: Sequence[str] | None = 
 _DATA, _NETWORK, _DEFENSE, _TRAINING = "Data", "Network", "Defense", "Training"
 _ATTACK, _SCORING, _RUN = "Attack", "Scoring", "Run"
 
+_NO_FLAGS = ("options",)
 _PATHS = ("data_dir", "workdir", "export_dir", "models_dir", "attacks_dir")
 
 
@@ -45,9 +46,9 @@ _PATHS = ("data_dir", "workdir", "export_dir", "models_dir", "attacks_dir")
 class Config:
     """A validated run. Every field is a flag of the same name, but for `options`.
 
-    `options` holds those flags of attacks that are set. `Config(epsilon=(0.1,))` sets one, and
-    `config.epsilon` reads it: `None`, or `False` for a yes or no, where it is not set. Which
-    there are follows from the registered attacks.
+    `options` holds those flags of attacks and certificates that are set. `Config(epsilon=(0.1,))`
+    sets one, and `config.epsilon` reads it: `None`, or `False` for a yes or no, where it is not
+    set. Which there are follows from the registered attacks, and from `CertificationSettings`.
 
     A field of the data, the network, the defense or the training that is left at `None` takes
     the default of the data set (see `rse_tf.defaults`). Those of an attack stay as they are;
@@ -136,7 +137,7 @@ class Config:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __init__(self, *, options: Mapping[str, Any] | None = None, **flags: Any) -> None:
-        known, static = config_flags(), _static_flags()
+        known, static = config_flags(), fields_as_flags(Config, _NO_FLAGS)
         unknown = [name for name in flags if name not in known]
         if unknown:
             raise TypeError(f"Config has no flag of this name. Received: {', '.join(unknown)}")
@@ -160,9 +161,10 @@ class Config:
         self._check_numbers()
         for attack in self.attacks:
             self.attack_points(attack)
+        self.certification_settings()
 
     def __getattr__(self, name: str) -> Any:
-        flag = attack_flags().get(name)
+        flag = (attack_flags() | CertificationSettings.flags()).get(name)
         if flag is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return self.__dict__.get("options", {}).get(name, flag.default)
@@ -199,6 +201,13 @@ class Config:
         attacks = {name: self.attack_points(name) for name in self.attacks}
         return self._part(EvaluationSettings, model=model, attacks=attacks)
 
+    def certification_settings(self) -> CertificationSettings:
+        """How the defense of the run is certified."""
+        try:
+            return CertificationSettings.of_flags(self.options)
+        except ArgumentError as error:
+            raise self._error(error.name, error.expected) from error
+
     def as_flags(self) -> list[str]:
         """The flags that give this same run."""
         values = self.values()
@@ -225,7 +234,8 @@ class Config:
             raise self._error("attack", "none, or one or several attacks")
         own = flags_of(self.attacks)
         # Without an attack, the settings of one that a flag file brings along lie idle.
-        for name in sorted(self.options) if self.attacks else ():
+        of_attacks = sorted(set(self.options) - set(CertificationSettings.flags()))
+        for name in of_attacks if self.attacks else ():
             if name not in own:
                 raise ConfigError(
                     f"--{name} does not apply to --attack={','.join(self.attack)}, which has "
@@ -277,9 +287,9 @@ class Config:
 
 
 def config_flags() -> dict[str, Flag]:
-    """Returns all flags of a run by name, those of the registered attacks among them."""
+    """Returns all flags of a run by name, those of attacks and certificates among them."""
     found: dict[str, Flag] = {}
-    for name, flag in _static_flags().items():
+    for name, flag in fields_as_flags(Config, _NO_FLAGS).items():
         found[name] = flag
         if name == "attack":
             found[name] = dataclasses.replace(flag, choices=("none", *sorted(ATTACKS)))
@@ -287,14 +297,4 @@ def config_flags() -> dict[str, Flag]:
                 own: dataclasses.replace(flag, group=_ATTACK)
                 for own, flag in attack_flags().items()
             }
-    return found
-
-
-def _static_flags() -> dict[str, Flag]:
-    fields = [field for field in dataclasses.fields(Config) if field.name != "options"]
-    return {
-        field.name: Flag(
-            field.name, str(field.type).removesuffix(" | None"), field.default, **field.metadata
-        )
-        for field in fields
-    }
+    return found | CertificationSettings.flags()

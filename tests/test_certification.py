@@ -21,7 +21,7 @@ from smoothed import NORM, at_distances, linear
 
 import rse_tf
 from rse_tf.evaluation import Certificate, certified_accuracy, certify
-from rse_tf.evaluation import certification
+from rse_tf.evaluation import certification, tally
 from rse_tf.evaluation.confidence import lower_bound
 
 DISTANCES = np.linspace(0.02, 0.4, 8)
@@ -177,17 +177,17 @@ class Killed(Exception):
 def test_what_is_voted_is_not_voted_again(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certification, "_VOTES", 300)  # batches of two images
+    monkeypatch.setattr(tally, "_VOTES", 300)  # batches of two images
     calls: list[int] = []
-    tally = certification._tally
+    count_votes = tally._tally
 
     def counted(voter: object, images: np.ndarray, *rest: object) -> object:
         if len(calls) == dies_at:
             raise Killed
         calls.append(len(images))
-        return tally(voter, images, *rest)  # type: ignore[arg-type]
+        return count_votes(voter, images, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(certification, "_tally", counted)
+    monkeypatch.setattr(tally, "_tally", counted)
     model, images = linear(0.25, 1.0), at_distances(DISTANCES)[:7]
 
     def run(folder: str, number: int = 7, **options: int) -> list[Certificate]:

@@ -7,11 +7,12 @@ from rse_tf.evaluation.gallery import Gallery
 from rse_tf.evaluation.regularity import Regularity, measure_regularity
 from rse_tf.evaluation.result import Row, Score, plain
 from rse_tf.evaluation.scoring import Scorer, mean_score, score
-from rse_tf.evaluation.settings import EvaluationSettings
+from rse_tf.evaluation.settings import CertificationSettings, EvaluationSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
 
 __all__ = [
     "Certificate",
+    "CertificationSettings",
     "EvaluationSettings",
     "Evaluator",
     "Gallery",

@@ -8,13 +8,9 @@ References:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
-import time
-import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -28,6 +24,7 @@ from rse_tf.evaluation.confidence import (
 )
 from rse_tf.evaluation.input_noise import own_stddev
 from rse_tf.evaluation.smoothing import Voter
+from rse_tf.evaluation.tally import Tally, tally_in_batches
 from rse_tf.models import SelfEnsemble
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.checks import (
@@ -37,12 +34,9 @@ from rse_tf.utils.checks import (
     checked_integer,
     checked_number,
 )
-from rse_tf.utils.files import atomic_path, exclusive_lock, is_whole_archive
 
 ABSTAIN = -1
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Images whose votes go through the model in one stream, and into one file: about so many votes.
-_VOTES = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,26 +72,6 @@ class Certificate:
         return self.mean_predicted == self.label
 
 
-class Tally(NamedTuple):
-    """The votes on several images, as certificates are computed from them.
-
-    Attributes:
-        voted: class that the first round chose by votes, int64 `[images]`.
-        successes: votes for it in the second round, int64 `[images]`.
-        likely: class that the first round chose by mean probability, int64 `[images]`.
-        mean: its mean probability in the second round, float64 `[images]`.
-        variance: the sample variance of that probability, float64 `[images]`.
-        seconds: float64 `[images]`.
-    """
-
-    voted: np.ndarray
-    successes: np.ndarray
-    likely: np.ndarray
-    mean: np.ndarray
-    variance: np.ndarray
-    seconds: np.ndarray
-
-
 def certify(
     model: keras.Model | Logits,
     images: np.ndarray,
@@ -108,7 +82,7 @@ def certify(
     n: int = 100_000,
     alpha: float = 0.001,
     seed: int = 0,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 500,
     directory: pathlib.Path | None = None,
@@ -158,7 +132,8 @@ def certify(
         batch_size: votes that go through the model at a time. No number follows from it, but for
             rounding.
         directory: where the votes are kept, so that a run that was killed goes on. It must belong
-            to one model. Default: they are not kept.
+            to networks of one architecture; their weights and noise are told apart. Default: they
+            are not kept.
         pool: who votes. Default: this process, on one device.
 
     Returns:
@@ -180,10 +155,10 @@ def certify(
     images = checked_images("certify", images, bounds)
     numbers = _checked_indices(indices, len(images))
     pool = pool or DevicePool()
-    copies = pool.replicas(model, images.shape[1:])  # type: ignore[arg-type]
+    copies = pool.replicas(model, images.shape[1:])
     voters = [Voter(copy, sigma, seed, batch_size) for copy in copies]
     labels = checked_classes("certify", "labels", labels, len(images), voters[0].classes(images))
-    tally = _tally_in_batches(voters, images, numbers, n0, n, directory, pool)
+    tally = tally_in_batches(voters, images, numbers, n0, n, directory, pool)
     return _certificates(tally, numbers, labels, sigma, n, alpha)
 
 
@@ -224,66 +199,7 @@ def _certificates(
     ]
 
 
-def _tally(voter: Voter, images: np.ndarray, numbers: np.ndarray, n0: int, n: int) -> Tally:
-    """Both rounds of votes on some images."""
-    begin = time.perf_counter()
-    counts = np.zeros([len(images), voter.classes(images)])
-    sums = np.zeros_like(counts)
-    for rows, classes, probabilities in voter.votes(images, numbers, 0, n0):
-        np.add.at(counts, (rows, classes), 1)
-        np.add.at(sums, rows, probabilities)
-    voted, likely = counts.argmax(axis=1), sums.argmax(axis=1)
-    successes, total, squares = np.zeros([3, len(images)])
-    for rows, classes, probabilities in voter.votes(images, numbers, 1, n):
-        np.add.at(successes, rows, classes == voted[rows])
-        chosen = probabilities[np.arange(len(rows)), likely[rows]].astype(np.float64)
-        np.add.at(total, rows, chosen)
-        np.add.at(squares, rows, chosen**2)
-    mean = total / n
-    variance = np.maximum(squares - n * mean**2, 0) / (n - 1)
-    seconds = np.full(len(images), (time.perf_counter() - begin) / len(images))
-    return Tally(voted, successes, likely, mean, variance, seconds)
-
-
-def _tally_in_batches(
-    voters: Sequence[Voter],
-    images: np.ndarray,
-    numbers: np.ndarray,
-    n0: int,
-    n: int,
-    directory: pathlib.Path | None,
-    pool: DevicePool,
-) -> Tally:
-    """`_tally` of all images, a file for each batch of them; whole files are not voted again."""
-    size = max(_VOTES // (n0 + n), 1)
-    table = np.zeros([len(Tally._fields), len(images)])
-
-    def tally_batch(device: int, start: int) -> None:
-        part, voter = slice(start, start + size), voters[device]
-        file = None
-        if directory is not None:
-            facts = [n0, n, voter.stddev, voter.seed, *numbers[part]]
-            crc = zlib.crc32(images[part].tobytes(), zlib.crc32(repr(facts).encode()))
-            file = directory / f"votes_{numbers[start]:05d}_{crc:08x}.npz"
-            if file.exists() and is_whole_archive(file):
-                with np.load(file) as saved:
-                    table[:, part] = [saved[name] for name in Tally._fields]
-                return
-        tally = _tally(voter, images[part], numbers[part], n0, n)
-        table[:, part] = tally
-        if file is not None:
-            with atomic_path(file) as unfinished:
-                np.savez(unfinished, **tally._asdict())
-
-    alone = directory is not None and pool.is_chief
-    with exclusive_lock(directory) if alone else contextlib.nullcontext():  # type: ignore[arg-type]
-        pool.barrier()
-        pool.map(tally_batch, range(0, len(images), size), "certifying")
-    voted, successes, likely, *others = pool.all_reduce_sum(table)
-    return Tally(voted.astype(int), successes, likely.astype(int), *others)
-
-
-def _checked_indices(indices: Sequence[int] | None, number: int) -> np.ndarray:
+def _checked_indices(indices: Sequence[int] | np.ndarray | None, number: int) -> np.ndarray:
     found = np.arange(number) if indices is None else np.asarray(indices)
     if found.shape != (number,) or found.dtype.kind not in "iu" or len(set(found)) < number:
         expected = f"[{number}] different whole numbers, one for each image"

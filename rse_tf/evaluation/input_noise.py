@@ -13,8 +13,9 @@ from rse_tf.models.network import Network
 
 _PRECISE = ("float32", "float64")
 _EXPLICIT = (
-    "or give stddev: certify then adds Gaussian noise of that standard deviation to the pixels, in "
-    "the place of the model's own, and the certificate is of the model so changed"
+    "or give stddev (--smoothing_noise): certify then adds Gaussian noise of that standard "
+    "deviation to the pixels, in the place of the model's own, and the certificate is of the model "
+    "so changed"
 )
 
 

@@ -1,10 +1,13 @@
-"""How the defenses of a run are attacked and scored."""
+"""How the defenses of a run are attacked, scored and certified."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from rse_tf.utils.checks import ArgumentError, argument_error, checked_integer, checked_number
+from rse_tf.utils.options import Flag, flag_of, option, options_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +51,61 @@ class EvaluationSettings:
     stop_error: float | None
     regularity: bool
     seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificationSettings:
+    """What a certification is told; each field is a flag. Defaults: Cohen et al. (2019).
+
+    Attributes:
+        n0: votes that choose the class of an image.
+        n: votes that bound its probability.
+        alpha: probability with which a certificate may fail.
+        skip: only every n-th image is certified. Cohen et al.: every 20th of CIFAR-10.
+        stddev: standard deviation of the noise on the pixels, or `None` for the network's own.
+
+    Raises:
+        ValueError: if one of them cannot be.
+    """
+
+    n0: int = option(100, help="votes that choose the class of an image (default 100)")
+    n: int = option(
+        100_000,
+        help="votes that bound its probability (default 100000; two CPU cores manage 10000)",
+    )
+    alpha: float = option(0.001, help="chance that a certificate is wrong (default 0.001)")
+    skip: int = option(1, help="certify every n-th test image only, of which --num_images")
+    stddev: float | None = option(
+        None,
+        flag="smoothing_noise",
+        help="standard deviation of the noise on the pixels; default: that of the network's own",
+    )
+
+    def __post_init__(self) -> None:
+        for name, smallest in (("n0", 1), ("n", 2), ("skip", 1)):
+            checked_integer("certify", name, getattr(self, name), smallest)
+        if not 0 < self.alpha < 1:
+            raise argument_error(
+                "certify", "alpha", "a probability above 0 and below 1", self.alpha
+            )
+        if self.stddev is not None:
+            checked_number("certify", "stddev", self.stddev, positive=True)
+
+    @classmethod
+    def flags(cls) -> dict[str, Flag]:
+        """The flags by name; `None` stands for the default of the field."""
+        fields = (flag_of(cls, field) for field in options_of(cls))
+        return {flag.name: dataclasses.replace(flag, group="Certification") for flag in fields}
+
+    @classmethod
+    def of_flags(cls, flags: Mapping[str, Any]) -> CertificationSettings:
+        """The settings of some flags; those of others are left out.
+
+        Raises:
+            ArgumentError: if one of them cannot be. Its name is that of the flag.
+        """
+        names = {field: own.flag or field for field, own in options_of(cls).items()}
+        try:
+            return cls(**{field: flags[flag] for field, flag in names.items() if flag in flags})
+        except ArgumentError as error:
+            raise ArgumentError(str(error), names[error.name], error.expected) from error

@@ -44,6 +44,7 @@ class Voter:
         batch_size: votes that go through the model at a time, rounded down to blocks of 25.
 
     Attributes:
+        model: as above.
         stddev: as above.
         seed: as above.
     """
@@ -51,7 +52,7 @@ class Voter:
     def __init__(self, model: Any, stddev: float, seed: int, batch_size: int) -> None:
         if not 0 <= seed < 2**32:
             raise argument_error("certify", "seed", "an integer from 0 to 2**32 - 1", seed)
-        self._model, self.stddev, self.seed = model, float(stddev), int(seed)
+        self.model, self.stddev, self.seed = model, float(stddev), int(seed)
         self._blocks = max(batch_size // BLOCK, 1)
         self._classifier = Classifier(model, "certify")
         self._on_pixels = {id(layer) for layer in noise_on_pixels(model)}
@@ -62,7 +63,7 @@ class Voter:
         return self._classifier.look(images).num_classes
 
     def votes(
-        self, images: np.ndarray, indices: Sequence[int], phase: int, number: int
+        self, images: np.ndarray, indices: Sequence[int] | np.ndarray, phase: int, number: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields the votes on some images, in one stream of batches of a fixed size.
 
@@ -81,7 +82,7 @@ class Voter:
         """
         function = self._function(images)
         # Random layers of other kinds draw anew for every batch; a run can be repeated even so.
-        seed_noise(self._model, _CERTIFICATION_NOISE, self.seed, int(indices[0]), phase)
+        seed_noise(self.model, _CERTIFICATION_NOISE, self.seed, int(indices[0]), phase)
         per_image = -(-number // BLOCK)
         total = per_image * len(images)
         for start in range(0, total, self._blocks):
@@ -133,7 +134,7 @@ class Voter:
 
             return inputs + tf.cast(_by_block(draw, own_keys, tf.shape(inputs)), inputs.dtype)
 
-        with noise_replaced(noise_layers(self._model), inner_noise):
+        with noise_replaced(noise_layers(self.model), inner_noise):
             logits = self._classifier(noisy)
         return tf.argmax(logits, axis=-1), tf.nn.softmax(logits)
 

@@ -78,6 +78,17 @@ def flag_of(cls: type[Any], field: str) -> Flag:
     return Flag(own.flag or field, kind, default, own.help, own.choices)
 
 
+def fields_as_flags(cls: type[Any], without: Sequence[str] = ()) -> dict[str, Flag]:
+    """Returns a flag for each field of a dataclass, whose metadata are the other facts of it."""
+    fields = [field for field in dataclasses.fields(cls) if field.name not in without]
+    return {
+        field.name: Flag(
+            field.name, str(field.type).removesuffix(" | None"), field.default, **field.metadata
+        )
+        for field in fields
+    }
+
+
 def kind_of(hint: Any) -> str:
     """Returns a type as text, without the `None` that it may be beside it."""
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
