@@ -103,16 +103,16 @@ def format_certificates(
     stddev, n, alpha = float(settings.stddev or 0.0), settings.n, settings.alpha
     reach = stddev * stats.norm.ppf(lower_bound(n, n, alpha))
     notes = [
-        f"Gaussian noise of standard deviation {stddev:g} on the pixels, number by number; "
-        f"{settings.n0} + {n} votes on each of {count} images. No attack of a smaller L2 "
-        "norm changes the prediction.",
-        "votes: class of most noisy predictions (Cohen et al., 2019); so many votes reach "
-        f"a radius of {reach:.3f}, if they all agree.",
-        "mean probability: the self-ensemble over all draws (Salman et al., 2019). One of m "
-        "draws, whose mean probability is p, errs with probability exp(-2 m (p - 1/2)^2) at most.",
-        f"An image's certificate is wrong with probability {alpha:g} at most; all {count} hold at "
-        f"once with probability 1 - {min(count * alpha, 1):g} or more.",
-        "The intervals are of the sample of images.",
+        f"certified: no change of the image of a smaller L2 norm changes its class, under Gaussian "
+        f"noise of standard deviation {stddev:g} on the pixels",
+        f"votes: class of most noisy predictions (Cohen et al., 2019), by {settings.n0} + {n} votes "
+        f"on each of {count} images; they reach a radius of {reach:.3f}, if all agree",
+        "mean probability: class of the self-ensemble over all draws (Salman et al., 2019); where "
+        "its probability is p, m draws change it with probability exp(-2 m (p - 1/2)^2) at most",
+        f"error: a certificate is wrong with probability {alpha:g} at most, and one of all {count} "
+        f"with probability {min(count * alpha, 1):g}; the intervals are of the sample of images",
+        "deploy: with exact noise on the pixels (--noise_sampler=exact), for no certificate holds "
+        "for the pool of the fast sampler",
     ]
     return "\n".join([table, "", *notes])
 
@@ -130,16 +130,20 @@ def plot_certified_accuracy(
     for style in styles.values():
         del style["marker"], style["markersize"]
     for label, radii in curves.items():
-        # All of them up to the smallest radius, then one less, and one less.
-        edges = np.concatenate([[0.0], np.sort(radii)])
-        shares = 100 * np.arange(len(radii), -1, -1) / len(certificates)
-        axes.step([*edges, edges[-1]], [shares[0], *shares], where="pre", **styles[label])
+        axes.step(*_steps(radii, len(certificates)), where="pre", **styles[label])
     axes.set_xlabel("L2 radius, in pixel units")
     axes.set_ylabel("certified accuracy (%)")
     axes.set_ylim(*PERCENT)
     tidy(axes, title)
     legend(figure, styles, (), ())
     save_png(figure, path)
+
+
+def _steps(radii: Sequence[float], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The curve of the radii of correct images, out of `count`: each height holds up to its x."""
+    x = np.concatenate([[0.0], np.sort(radii), [max(radii, default=0.0)]])
+    left = np.arange(len(radii), -1, -1)  # all of them up to the smallest radius, then one less
+    return x, 100 * np.concatenate([left[:1], left]) / count
 
 
 def _shares(certificates: Sequence[Certificate], radius: float) -> dict[str, float]:
