@@ -47,6 +47,12 @@ def beside() -> keras.Model:
     return keras.Model(images, linear()(x))
 
 
+def twice() -> keras.Model:
+    """One noise layer on the pixels and inside."""
+    noise, images = NoiseLayer(0.3), keras.Input((2, 2, 1))
+    return keras.Model(images, linear()(noise(keras.layers.Rescaling(2.0)(noise(images)))))
+
+
 def behind(layer: keras.layers.Layer) -> keras.Model:
     return keras.Sequential([keras.Input((2, 2, 1)), layer, NoiseLayer(0.3), linear()])
 
@@ -105,6 +111,7 @@ def test_a_noise_layer_that_several_models_share_is_found_in_each() -> None:
         (lambda: network(init_noise=0.0), "before anything else touches them"),
         (lambda: behind(keras.layers.Rescaling(1 / 0.3)), "before anything else touches them"),
         (lambda: beside(), "before anything else touches them"),
+        (lambda: twice(), "before anything else touches them"),
         (lambda: Subclassed(), "before anything else touches them.*cannot be found"),
         (lambda: plain(), "must add noise to its pixels"),
         (lambda: lambda images: images, "must add noise to its pixels"),

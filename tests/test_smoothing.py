@@ -117,10 +117,10 @@ def test_votes_share_no_block_of_the_pool() -> None:
         assert same_first > 100
         return (len(pairs) - len(set(pairs))) / same_first
 
-    # The layer itself: 128 calls would do, but one example of 2 numbers is two votes of one.
+    # The layer itself begins with a new block at each call; a batch of two is in one.
     layer = NoiseLayer(1.0, sampler="pool")
-    alone = np.array([layer(tf.zeros([2, 1])).numpy().ravel() for _ in range(1_500)])
-    assert followed(alone) == 1
+    draw = tf.function(lambda: layer(tf.zeros([2, 1]))[:, 0], autograph=False)
+    assert followed(np.array([draw().numpy() for _ in range(1_500)])) == 1
     images = np.zeros((1_500, 1), np.float32)
     _, probability = votes_of(model, images, 1e-7, 2, batch_size=20_000)
     assert followed(logit(probability)) < 0.05
@@ -146,3 +146,23 @@ def test_noise_in_training_only_is_silent_inside() -> None:
     np.testing.assert_allclose(
         votes_of(silent, image, 0.5, 40)[1], votes_of(identity(), image, 0.5, 40)[1], rtol=1e-5
     )
+
+
+class Compiled(keras.Model):
+    """Hides its noise in a function that is traced once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = NoiseLayer(1.0)
+        signature = [tf.TensorSpec([None, 1], tf.float32)]
+        self._step = tf.function(
+            lambda x: tf.concat([x, self.noise(x) - 5], axis=1), input_signature=signature
+        )
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        return self._step(images)
+
+
+def test_noise_that_cannot_be_reached_is_refused() -> None:
+    with pytest.raises(ValueError, match="calls all its noise layers.*no call of noise_layer"):
+        votes_of(Compiled(), np.zeros((1, 1), np.float32), 0.5, 10)

@@ -34,10 +34,8 @@ def noise_on_pixels(model: Any) -> list[NoiseLayer]:
         return [layer for layers in found for layer in layers] if all(found) else []
     if not isinstance(model, keras.Model) or not is_graph(model):
         return []
-    takers = _takers_of_pixels(model)
-    if len(takers) == 1 and isinstance(takers[0], NoiseLayer):
-        return takers
-    return noise_on_pixels(takers[0]) if len(takers) == 1 else []
+    taker = _only_taker_of_pixels(model)
+    return [taker] if isinstance(taker, NoiseLayer) else noise_on_pixels(taker)
 
 
 def own_stddev(model: Any) -> float:
@@ -104,18 +102,20 @@ def _check(model: keras.Model, layer: NoiseLayer) -> None:
             )
 
 
-def _takers_of_pixels(model: keras.Model) -> list[Any]:
+def _only_taker_of_pixels(model: keras.Model) -> Any:
+    """The layer that takes the pixels, if no other does and it takes nothing else, or `None`."""
     graph = getattr(model, "_functional", model)  # a Sequential model has it inside
     pixels = {id(tensor) for tensor in graph.inputs}
     # Keras lists the calls of a graph nowhere in public. A layer that other models share has
     # calls of theirs as well, which these are not.
     nodes = [node for depth in graph._nodes_by_depth.values() for node in depth]
-    takers = {
-        id(node.operation): node.operation
+    calls = [node.operation for node in nodes if not node.is_input]
+    takers = [
+        node.operation
         for node in nodes
         if not node.is_input and pixels & {id(tensor) for tensor in node.input_tensors}
-    }
-    return list(takers.values())
+    ]
+    return takers[0] if len(takers) == 1 == calls.count(takers[0]) else None
 
 
 def _silent(found: str) -> ValueError:

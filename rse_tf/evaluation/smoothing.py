@@ -122,8 +122,10 @@ class Voter:
         pixels = tf.repeat(images, BLOCK, axis=0)
         noisy = pixels + self.stddev * _by_block(_normal, keys, tf.shape(pixels))
         calls = itertools.count(1)  # of noise layers, in the order in which the model is traced
+        waiting = {id(layer): layer.name for layer in noise_layers(self.model)}
 
         def inner_noise(layer: NoiseLayer, inputs: tf.Tensor) -> tf.Tensor:
+            waiting.pop(id(layer), None)
             silent = layer.stddev == 0 or layer.active == "training"
             if silent or id(layer) in self._on_pixels:
                 return inputs
@@ -136,6 +138,12 @@ class Voter:
 
         with noise_replaced(noise_layers(self.model), inner_noise):
             logits = self._classifier(noisy)
+        if waiting:
+            raise argument_error(
+                "certify", "model", "one that calls all its noise layers, for each vote to have "
+                "noise of its own; a tf.function that was compiled before hides them",
+                f"no call of {', '.join(waiting.values())}",
+            )  # fmt: skip
         return tf.argmax(logits, axis=-1), tf.nn.softmax(logits)
 
 

@@ -103,10 +103,10 @@ def format_certificates(
     stddev, n, alpha = float(settings.stddev or 0.0), settings.n, settings.alpha
     reach = stddev * stats.norm.ppf(lower_bound(n, n, alpha))
     notes = [
-        f"certified: no change of the image of a smaller L2 norm changes its class, under Gaussian "
+        "certified: no change of the image of a smaller L2 norm changes its class, under Gaussian "
         f"noise of standard deviation {stddev:g} on the pixels",
-        f"votes: class of most noisy predictions (Cohen et al., 2019), by {settings.n0} + {n} votes "
-        f"on each of {count} images; they reach a radius of {reach:.3f}, if all agree",
+        f"votes: class of most noisy predictions (Cohen et al., 2019), by {settings.n0} + {n} on "
+        f"each of {count} images; they reach a radius of {reach:.3f}, if all agree",
         "mean probability: class of the self-ensemble over all draws (Salman et al., 2019); where "
         "its probability is p, m draws change it with probability exp(-2 m (p - 1/2)^2) at most",
         f"error: a certificate is wrong with probability {alpha:g} at most, and one of all {count} "
@@ -140,7 +140,7 @@ def plot_certified_accuracy(
 
 
 def _steps(radii: Sequence[float], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The curve of the radii of correct images, out of `count`: each height holds up to its x."""
+    """The curve of radii of correct images, out of `count`: each height holds up to its x."""
     x = np.concatenate([[0.0], np.sort(radii), [max(radii, default=0.0)]])
     left = np.arange(len(radii), -1, -1)  # all of them up to the smallest radius, then one less
     return x, 100 * np.concatenate([left[:1], left]) / count
