@@ -28,7 +28,7 @@ def votes_of(
 
 
 def identity(*, inner: tuple[float, str] | None = None, units: int = 1) -> keras.Model:
-    """Logits (0, x) of the first pixel, so that the logit of a probability is what came in.
+    """Logits (0, x) - 5 of the first pixel, so that the logit of a probability is what came in.
 
     Args:
         inner: standard deviation and sampler of noise behind the pixels.
@@ -40,7 +40,7 @@ def identity(*, inner: tuple[float, str] | None = None, units: int = 1) -> keras
         x = NoiseLayer(inner[0], sampler=inner[1])(x)
     return keras.Model(
         images,
-        keras.layers.Lambda(lambda x: tf.concat([0 * x[:, :1], x[:, :1]], axis=1))(x),
+        keras.layers.Lambda(lambda x: tf.concat([0 * x[:, :1], x[:, :1]], axis=1) - 5.0)(x),
     )
 
 
