@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rse_tf.utils.checks import ArgumentError, argument_error, checked_integer, checked_number
-from rse_tf.utils.options import Flag, flag_of, option, options_of
+from rse_tf.utils.options import check_options, option
+from rse_tf.utils.rules import AT_LEAST_1, POSITIVE, PROBABILITY, Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,44 +68,22 @@ class CertificationSettings:
         ValueError: if one of them cannot be.
     """
 
-    n0: int = option(100, help="votes that choose the class of an image (default 100)")
+    n0: int = option(100, rule=AT_LEAST_1, help="votes that choose the class of an image")
     n: int = option(
         100_000,
-        help="votes that bound its probability (default 100000; two CPU cores manage 10000)",
+        rule=Rule(lambda x: x >= 2, "at least 2"),
+        help="votes that bound its probability; two CPU cores manage 10000",
     )
-    alpha: float = option(0.001, help="chance that a certificate is wrong (default 0.001)")
-    skip: int = option(1, help="certify every n-th test image only, of which --num_images")
+    alpha: float = option(
+        0.001, rule=PROBABILITY, help="chance that the certificate of an image is wrong"
+    )
+    skip: int = option(1, rule=AT_LEAST_1, help="certify only every n-th test image")
     stddev: float | None = option(
         None,
         flag="smoothing_noise",
+        rule=POSITIVE,
         help="standard deviation of the noise on the pixels; default: that of the network's own",
     )
 
     def __post_init__(self) -> None:
-        for name, smallest in (("n0", 1), ("n", 2), ("skip", 1)):
-            checked_integer("certify", name, getattr(self, name), smallest)
-        if not 0 < self.alpha < 1:
-            raise argument_error(
-                "certify", "alpha", "a probability above 0 and below 1", self.alpha
-            )
-        if self.stddev is not None:
-            checked_number("certify", "stddev", self.stddev, positive=True)
-
-    @classmethod
-    def flags(cls) -> dict[str, Flag]:
-        """The flags by name; `None` stands for the default of the field."""
-        fields = (flag_of(cls, field) for field in options_of(cls))
-        return {flag.name: dataclasses.replace(flag, group="Certification") for flag in fields}
-
-    @classmethod
-    def of_flags(cls, flags: Mapping[str, Any]) -> CertificationSettings:
-        """The settings of some flags; those of others are left out.
-
-        Raises:
-            ArgumentError: if one of them cannot be. Its name is that of the flag.
-        """
-        names = {field: own.flag or field for field, own in options_of(cls).items()}
-        try:
-            return cls(**{field: flags[flag] for field, flag in names.items() if flag in flags})
-        except ArgumentError as error:
-            raise ArgumentError(str(error), names[error.name], error.expected) from error
+        check_options(self)
