@@ -16,6 +16,7 @@ from rse_tf import experiment
 from rse_tf.config import Config, ConfigError
 from rse_tf.evaluation import Certificate, CertificationSettings, certified_accuracy
 from rse_tf.flags import help_text, parse
+from rse_tf.papers import reproduce
 from rse_tf.reporting import format_certificates, write_certificates
 from rse_tf.reporting.certificates import _steps
 from rse_tf.training import NotTrainedError
@@ -121,6 +122,11 @@ def test_flags_reach_the_settings() -> None:
     text = " ".join(help_text("").split())
     assert "Certification --n0=100 votes that choose the class of an image --n=100000 " in text
     assert "two CPU cores manage 10000" in text
+
+
+def test_what_is_certified_changes_no_row_of_a_finished_table() -> None:
+    plain, other = Config().values(), Config(n0=7, n=50, skip=3, smoothing_noise=0.5).values()
+    assert reproduce._set_flags(other) == reproduce._set_flags(plain) != {}
 
 
 FOUND = [
