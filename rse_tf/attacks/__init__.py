@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rse_tf.attacks.apgd import APGD
 from rse_tf.attacks.attack import Attack, AttackResult
 from rse_tf.attacks.bim import BIM
 from rse_tf.attacks.carlini_wagner import CarliniWagnerL2
@@ -27,4 +28,4 @@ ATTACKS: dict[str, type[Attack]] = {
     "zoo": ZOO,
 }
 
-__all__ = ["ATTACKS", "AttackResult", *(attack.__name__ for attack in ATTACKS.values())]
+__all__ = ["APGD", "ATTACKS", "AttackResult", *(attack.__name__ for attack in ATTACKS.values())]
