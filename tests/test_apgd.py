@@ -11,6 +11,7 @@ from digits import some_digits
 from victims import TEST_DIGITS, digit_network
 
 from rse_tf.attacks import APGD, PGD
+from rse_tf.attacks.randomness import image_keys, in_ball, in_cube
 
 PIXELS = some_digits(20)[0].astype(np.float32) / 255
 RNG = np.random.default_rng(0)
@@ -42,6 +43,74 @@ def test_it_finds_the_worst_case_of_a_linear_model(norm: str) -> None:
     w = np.sign(w) if norm == "linf" else w / np.linalg.norm(w)
     expected = np.stack([w, -w, w]) * 0.1
     np.testing.assert_allclose((result.adversarial - grey).reshape(3, -1), expected, atol=1e-4)
+
+
+def loss_in_numpy(x: np.ndarray, label: int) -> tuple[float, np.ndarray, bool]:
+    """Cross-entropy of one image, its gradient, and whether the class is another."""
+    h = x @ HIDDEN.astype(float)
+    z = np.maximum(h, 0) @ LAST.astype(float)
+    p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+    back = HIDDEN.astype(float) @ ((LAST.astype(float) @ (p - np.eye(5)[label])) * (h > 0))
+    return -np.log(p[label]), back, bool(z.argmax() != label)
+
+
+def apgd_in_numpy(
+    image: np.ndarray, label: int, start: np.ndarray, eps: float, norm: str, steps: int
+) -> np.ndarray:
+    """Algorithm 1 of the paper, for one image."""
+
+    def project(x: np.ndarray) -> np.ndarray:
+        away = x - image
+        if norm == "linf":
+            away = np.clip(away, -eps, eps)
+        else:
+            away = away * min(1.0, eps / max(np.linalg.norm(away), 1e-30))
+        return np.clip(image + away, 0, 1)
+
+    def direction(g: np.ndarray) -> np.ndarray:
+        return np.sign(g) if norm == "linf" else g / np.linalg.norm(g)
+
+    checkpoints, p = [0.0, 0.22], [0.0, 0.22]
+    while p[-1] < 1:
+        p.append(p[-1] + max(p[-1] - p[-2] - 0.03, 0.06))
+    checkpoints = [round(share * steps) for share in p]
+    x = before = project(start)
+    f, g, wrong = loss_in_numpy(x, label)
+    points, best, eta = [(wrong, f, x)], (f, x, g), 2 * eps
+    ups, last_best, halved = 0, f, True
+    for k in range(steps):
+        z = project(x + eta * direction(g))
+        a = 0.75 if k else 1.0
+        x, before = project(x + a * (z - x) + (1 - a) * (x - before)), x
+        new, g, wrong = loss_in_numpy(x, label)
+        points.append((wrong, new, x))
+        ups, f = ups + (new > f), new
+        best = (f, x, g) if f > best[0] else best
+        if k + 1 in checkpoints:
+            period = k + 1 - checkpoints[checkpoints.index(k + 1) - 1]
+            halve = ups <= 0.75 * period or (not halved and best[0] <= last_best)
+            if halve:
+                eta, (f, x, g) = eta / 2, best
+            ups, last_best, halved = 0, best[0], halve
+    return max(points, key=lambda point: point[:2])[2]
+
+
+# Where the paper's shares are whole steps; elsewhere periods are rounded as in the authors' code.
+@pytest.mark.parametrize("steps", [1, 2, 100, 200])
+@pytest.mark.parametrize("norm", NORMS)
+def test_its_steps_are_those_of_the_paper_on_digits(norm: str, steps: int) -> None:
+    eps = NORMS[norm]
+    result = APGD(network, epsilon=eps, norm=norm, steps=steps)(PIXELS, LABELS)
+    keys = image_keys(tf.constant(PIXELS), tf.constant(0), (0.0, 1.0))
+    draw = (in_cube if norm == "linf" else in_ball)(keys, tf.constant(PIXELS)).numpy()
+    length = norm_of(draw, norm)[:, None]
+    flat, draws = PIXELS.reshape(20, -1).astype(float), draw.reshape(20, -1) / length
+    for i in range(20):
+        start = flat[i] + eps * draws[i]
+        mine = apgd_in_numpy(flat[i], LABELS[i], start, eps, norm, steps)
+        away = np.abs(result.adversarial[i].ravel() - mine)
+        # Rounding to float32 may turn the sign of a gradient that is all but 0.
+        assert np.quantile(away, 0.98) < 1e-3, i
 
 
 @pytest.mark.parametrize("norm", NORMS)
