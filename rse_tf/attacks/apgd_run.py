@@ -52,7 +52,8 @@ class Run:
         """Returns the point to keep, and the queries spent on each image."""
         self._images, self._classes, self._others = images, classes, others
         x = self._evaluate(self._start(keys))
-        kept = x._replace(loss=tf.fill(tf.shape(classes), -float("inf")))
+        unjudged = tf.fill(tf.shape(classes), -float("inf"))
+        kept = x._replace(loss=unjudged) if self._random else x
         first = tf.maximum(self._steps * 22 // 100, 1)
         zeros = tf.zeros_like(x.loss)
         schedule = _Schedule(first, first, zeros + 2 * self._epsilon, zeros, x.loss, zeros < 1)
@@ -77,7 +78,7 @@ class Run:
         best = _where(~(new.loss <= best.loss), new, best)
         before = x.x
         if not self._random:
-            kept = better(new, better(best, kept))
+            kept = better(new, kept)
         check = (schedule.left == 0) | (i + 1 == self._steps)
 
         def checkpoint() -> tuple[Any, ...]:
