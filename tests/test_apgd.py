@@ -11,7 +11,7 @@ from digits import some_digits
 from victims import TEST_DIGITS, digit_network
 
 from rse_tf.attacks import APGD, PGD
-from rse_tf.attacks.randomness import image_keys, in_ball, in_cube
+from rse_tf.attacks.randomness import per_image_seeds, uniform_l2, uniform_linf
 
 PIXELS = some_digits(20)[0].astype(np.float32) / 255
 RNG = np.random.default_rng(0)
@@ -101,8 +101,8 @@ def apgd_in_numpy(
 def test_its_steps_are_those_of_the_paper_on_digits(norm: str, steps: int) -> None:
     eps = NORMS[norm]
     result = APGD(network, epsilon=eps, norm=norm, steps=steps)(PIXELS, LABELS)
-    keys = image_keys(tf.constant(PIXELS), tf.constant(0), (0.0, 1.0))
-    draw = (in_cube if norm == "linf" else in_ball)(keys, tf.constant(PIXELS)).numpy()
+    keys = per_image_seeds(tf.constant(PIXELS), tf.constant(0), (0.0, 1.0))
+    draw = (uniform_linf if norm == "linf" else uniform_l2)(keys, tf.constant(PIXELS)).numpy()
     length = norm_of(draw, norm)[:, None]
     flat, draws = PIXELS.reshape(20, -1).astype(float), draw.reshape(20, -1) / length
     for i in range(20):
@@ -115,7 +115,7 @@ def test_its_steps_are_those_of_the_paper_on_digits(norm: str, steps: int) -> No
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("loss", ["cross_entropy", "dlr", "dlr_targeted"])
-def test_it_stays_in_ball_and_bounds_whatever_the_batch(norm: str, loss: str) -> None:
+def test_it_stays_uniform_l2_and_bounds_whatever_the_batch(norm: str, loss: str) -> None:
     attack = APGD(network, epsilon=NORMS[norm], norm=norm, loss=loss, steps=20, restarts=2)
     result = attack(PIXELS, LABELS)
     assert result.adversarial.min() >= 0 and result.adversarial.max() <= 1

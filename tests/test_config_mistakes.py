@@ -8,12 +8,12 @@ import re
 
 import pytest
 
-from rse_tf import config
-from rse_tf.settings import Config, ConfigError
+from rse_tf import flags
+from rse_tf.config import Config, ConfigError
 
 
 def parse(*arguments: str) -> Config:
-    return config.parse(["program", *arguments], "A program.")
+    return flags.parse(["program", *arguments], "A program.")
 
 
 MISTAKES = [
@@ -72,44 +72,47 @@ MISTAKES = [
     ("--retraining_epsilon=0.1,0.2,0.3", "--retraining_epsilon must be two numbers"),
     # Out of range.
     *[(f"--{name}=0", f"--{name} must be at least 1. Received: 0") for name in (
-        "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
+        "epochs", "batch_size", "attack_draws", "num_images",
         "attack_batch_size", "eval_seeds", "members", "retraining_epochs")],
     ("--num_draws=5,0", "--num_draws must be at least 1. Received: (5, 0)"),
-    ("--attack=pgd --restarts=0", "--restarts must be at least 1. Received: 0"),
-    ("--attack=zoo --coordinates=0", "--coordinates must be at least 1. Received: 0"),
-    ("--attack=zoo --resize=0,8", "--resize must be at least 1. Received: (0, 8)"),
+    *[(f"--attack={attack} --{name}=0", f"--{name} must be an integer of at least 1, for --attack="
+       f"{attack}. Received: 0") for attack, name in (
+        ("pgd", "restarts"), ("zoo", "coordinates"), ("bim", "attack_steps"))],
+    ("--attack=zoo --resize=0,8", "--resize must be rising positive integers, for --attack=zoo. "
+     "Received: (0, 8)"),
     ("--temperature=0", "--temperature must be greater than 0. Received: 0.0"),
     ("--dataset=cifar10 --image_size=0", "--image_size must be at least 1"),
-    ("--binary_search --binary_search_steps=0", "--binary_search_steps must be at least 1"),
-    ("--binary_search --initial_const=0", "--initial_const must be greater than 0. Received: 0.0"),
+    ("--binary_search --binary_search_steps=0", "--binary_search_steps must be an integer of at"),
+    ("--binary_search --initial_const=0", "--initial_const must be a finite number > 0"),
     ("--learning_rate=0", "--learning_rate must be greater than 0"),
     ("--learning_rate=inf", "--learning_rate must be greater than 0"),
-    ("--attack_learning_rate=-1", "--attack_learning_rate must be greater than 0"),
-    ("--attack=bim --step_size=0", "--step_size must be greater than 0"),
+    ("--attack_learning_rate=-1", "--attack_learning_rate must be a finite number > 0"),
+    ("--attack=bim --step_size=-1", "--step_size must be a finite number >= 0"),
     *[(f"--{name}={value}", f"--{name} must be 0 or greater. Received: {value}") for name in (
-        "init_noise", "inner_noise", "weight_decay", "confidence", "member_noise",
+        "init_noise", "inner_noise", "weight_decay", "member_noise",
         "image_noise", "training_epsilon") for value in ("-0.5", "nan")],
     ("--seed=-1", "--seed must be from 0 to 2"),
     ("--seed=4294967296", "--seed must be from 0 to 2"),
     ("--retraining_epsilon=-1,1", "--retraining_epsilon must be 0 or greater. Received: (-1.0,"),
-    ("--attack=rand_fgsm --random_step=0.4 --epsilon=0.3", "--random_step must be at most --eps"),
-    ("--attack=rand_fgsm --random_step=0.4", "--random_step must be at most --epsilon, 0.3"),
-    ("--attack=pgd --norm=l2", "--norm=l2 needs --epsilon"),
-    ("--attack=rand_fgsm --random_step=-1", "--random_step must be 0 or greater"),
+    ("--attack=rand_fgsm --random_step=0.4 --epsilon=0.3", "--random_step must be at most epsilon"),
+    ("--attack=rand_fgsm --random_step=0.4", "--random_step must be at most epsilon, 0.3"),
+    ("--attack=pgd --norm=l2", "--epsilon must be given beside norm=l2"),
+    ("--attack=rand_fgsm --random_step=-1", "--random_step must be a finite number >= 0"),
     *[(f"--rho={value}", "--rho must be from 0 to 1") for value in ("-0.1", "1.1", "nan")],
-    ("--const=0.1,-1", "--const must be 0 or greater. Received: (0.1, -1.0)"),
-    ("--const=inf", "--const must be 0 or greater"),
-    ("--attack=fgsm --epsilon=-0.1", "--epsilon must be 0 or greater"),
-    ("--attack=cleverhans_pgd --epsilon=0", "--epsilon must be greater than 0 for --attack="),
-    ("--attack=bim,cleverhans_fgm --epsilon=0,1", "--epsilon must be greater than 0 for"),
+    ("--const=0.1,-1", "--const must be a finite number >= 0, for --attack=carlini_wagner. "
+     "Received: (0.1, -1.0)"),
+    ("--const=inf", "--const must be a finite number >= 0"),
+    ("--attack=fgsm --epsilon=-0.1", "--epsilon must be a finite number >= 0"),
+    ("--attack=cleverhans_pgd --epsilon=0", "--epsilon must be a finite number > 0, for --att"),
+    ("--attack=bim,cleverhans_fgm --epsilon=0,1", "--epsilon must be a finite number > 0"),
     *[(f"--validation_fraction={value}", "--validation_fraction must be 0 or greater and below 1")
       for value in ("1", "-0.1", "nan")],
     # Grey levels of 255 where pixels lie in [0, 1].
     ("--attack=pgd --epsilon=8", "--epsilon must be at most 1, for pixels lie in [0, 1]; 8 of 255 "
-     "levels is 8/255. Received: (8.0,)"),
-    ("--attack=pgd,bim --norm=l2 --epsilon=2,4", "4 of 255 levels is 4/255. Received: (2.0, 4.0)"),
+     "levels is 8/255, for --attack=pgd. Received: (8.0,)"),
+    ("--attack=pgd,bim --norm=l2 --epsilon=2,4", "2 of 255 levels is 2/255, for --attack=bim. Rec"),
     ("--attack=bim --step_size=2", "--step_size must be at most 1, for pixels lie in [0, 1]; 2 of"),
-    ("--attack=rand_fgsm --random_step=2 --epsilon=1", "--random_step must be at most 1, for"),
+    ("--attack=rand_fgsm --random_step=2 --epsilon=1", "--random_step must be at most epsilon"),
     ("--training_epsilon=8", "--training_epsilon must be at most 1, for pixels lie in [0, 1]; 8"),
     ("--retraining_epsilon=0.1,8", "--retraining_epsilon must be at most 1, for pixels lie in"),
     ("--attack=pgd --norm=l2 --epsilon=2 --training_epsilon=2", "--training_epsilon must be at"),
@@ -132,17 +135,17 @@ MISTAKES = [
     ("--solver=newton", "--solver does not apply to --attack=carlini_wagner"),
     ("--attack=deepfool --targeted", "--attack=deepfool has no targets"),
     ("--attack=bim,deepfool --image_class=1 --target_class=3", "--attack=deepfool has no targets"),
-    ("--attack=zoo --resize=16,8", "--resize must be growing sizes. Received: (16, 8)"),
+    ("--attack=zoo --resize=16,8", "--resize must be rising positive integers"),
     ("--target_class=3", "--target_class needs --image_class, and not --targeted"),
     ("--target_class=3 --image_class=4 --targeted", "--target_class needs --image_class, and not"),
     ("--target_class=3,4 --image_class=4", "--target_class must be other classes than"),
     ("--attack=cleverhans_pgd --epsilon=0.1 --step_size=0.2", "--step_size must be at most"),
     ("--epsilon=0.1", "--epsilon does not apply to --attack=carlini_wagner"),
     ("--step_size=0.1", "--step_size does not apply to --attack=carlini_wagner"),
-    ("--binary_search --const=1", "--const does not go with --binary_search"),
-    ("--binary_search --iterate=best", "--iterate does not go with --binary_search"),
-    ("--initial_const=1", "--initial_const needs --binary_search"),
-    ("--binary_search_steps=3", "--binary_search_steps needs --binary_search"),
+    ("--binary_search --const=1", "--const must be left out with binary_search"),
+    ("--binary_search --iterate=best", "--iterate must be left out with binary_search"),
+    ("--initial_const=1", "--initial_const must be left out without binary"),
+    ("--binary_search_steps=3", "--binary_search_steps must be left out"),
     ("--image_size=32", "--image_size does not apply to --dataset=mnist_5k"),
     ("--image_size=32 --dataset=my.npz", "--image_size does not apply to --dataset=my.npz"),
 ]  # fmt: skip

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from rse_tf import config
-from rse_tf.reporting import PAPER
-from rse_tf.reproduction import FLAGS, SCALES, row_files, scale_file
-from rse_tf.settings import Config
+import rse_tf
+from rse_tf import flags as flags_module
+from rse_tf.config import Config
+from rse_tf.papers import TABLES
+from rse_tf.papers.reproduce import FLAGS, SCALES, row_files, scale_file
 
-ROOT = pathlib.Path(config.__file__).parents[1]
+ROOT = pathlib.Path(rse_tf.__file__).parents[1]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / FLAGS).rglob("*.flags"))
 # What rows share, and what goes on top of them.
 SHARED = [name for name in FILES if name.endswith("/base.flags")]
@@ -24,7 +25,7 @@ ROWS = [name for name in FILES if name not in SHARED + SCALED]
 DEFENSES = ("none", "rse", "adversarial_retraining", "distillation", "robust_opt_brelu")
 COMPARED = ("ensemble_bagging", "adversarial_training", "distillation",
             "ensemble_bagging+adversarial_training", "ensemble_bagging+distillation")  # fmt: skip
-# The rows of each exhibit, below its folder.
+# The rows of each table, below its folder.
 EXPECTED = {
     "rse/table2": {*DEFENSES, "rse_authors_code"},
     "rse/table3": set(DEFENSES),
@@ -54,7 +55,8 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def parse(*files: str | pathlib.Path, **flags: Any) -> Config:
     rest = [f"--{name}={value}" for name, value in flags.items()]
-    return config.parse(["program", *(f"--flagfile={file}" for file in files), *rest], "A program.")
+    arguments = [*(f"--flagfile={file}" for file in files), *rest]
+    return flags_module.parse(["program", *arguments], "A program.")
 
 
 def head(name: str) -> str:
@@ -71,10 +73,10 @@ def own_flags(name: str) -> list[str]:
 
 
 def test_every_table_and_figure_has_its_row_files() -> None:
-    assert EXPECTED.keys() == PAPER.keys()
+    assert EXPECTED.keys() == TABLES.keys()
     found = set()
-    for exhibit, expected in EXPECTED.items():
-        files = row_files(exhibit)
+    for table, expected in EXPECTED.items():
+        files = row_files(table)
         folder = next(path for path in files[0].parents if len(path.parts) == 3)
         names = [path.relative_to(folder).with_suffix("").as_posix() for path in files]
         assert sorted(names) == sorted(expected)

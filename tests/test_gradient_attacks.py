@@ -68,7 +68,7 @@ def test_the_gradient_of_stacked_logits_is_the_mean_of_the_single_gradients() ->
 
 
 def test_success_on_stacked_logits_is_that_of_the_mean_probability() -> None:
-    # Three weak opinions for class 0, one strong for class 1: mean probability 0.45 of class 0
+    # Three weak members for class 0, one strong for class 1: mean probability 0.45 of class 0
     # (3 * 0.6 + 0) / 4, though its mean logit and its votes win or lose otherwise.
     weak = np.log([0.6, 0.4]).astype(np.float32)
     logits = tf.constant([[weak], [weak], [weak], [[0.0, 50.0]]])
@@ -275,7 +275,7 @@ def test_mim_agrees_with_cleverhans(targeted: bool) -> None:
         (RandFGSM, {"random_step": 0.2}, "at most epsilon"),
         (RandFGSM, {"seed": -1}, "seed"),
         (PGD, {"step_size": 0.1, "seed": 2**31}, "at most"),
-        (PGD, {"step_size": 0.1, "norm": "l1"}, "'linf' or 'l2'"),
+        (PGD, {"step_size": 0.1, "norm": "l1"}, "one of linf, l2"),
         (PGD, {"step_size": 0.1, "restarts": 2, "random_start": False}, "restarts"),
         (PGD, {"step_size": 0.1, "random_start": 1}, "random_start"),
         (MIM, {"step_size": 0.1, "decay": -1}, "decay"),

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.apgd_run import Point, Run, better
-from rse_tf.attacks.attack import Attack
-from rse_tf.attacks.randomness import image_keys
+from rse_tf.attacks.base import Attack
+from rse_tf.attacks.randomness import per_image_seeds
 
 _LOSSES = {"cross_entropy": 2, "dlr": 3, "dlr_targeted": 4}  # classes that each needs
 
@@ -98,7 +98,7 @@ class APGD(Attack):
             expected = "'cross_entropy' or 'dlr' where targets are given"
             raise self._error("loss", expected, self.loss)
         random = self._graphs[self._randomness_key(images.shape[1:])]
-        keys = image_keys(images, scalars["seed"], self.bounds)
+        keys = per_image_seeds(images, scalars["seed"], self.bounds)
         run = Run(self, targeted, random, scalars)
         others, number = classes[:, None], 1
         if self.loss == "dlr_targeted":

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import per_image, squared_l2
+from rse_tf.attacks.base import per_image, squared_l2
 from rse_tf.attacks.losses import joint_logits, log_loss
-from rse_tf.attacks.randomness import in_ball, in_cube
+from rse_tf.attacks.randomness import uniform_l2, uniform_linf
 
 # Rounding of the pixels must not carry an image out of the L2 ball.
 _INSIDE = 1 - 1e-6
@@ -106,11 +106,11 @@ class Run:
     def _start(self, keys: tf.Tensor) -> tf.Tensor:
         """A random point of the sphere, cut off at the bounds."""
         if self._attack.norm == "linf":
-            away = in_cube(keys, self._images)
+            away = uniform_linf(keys, self._images)
             pixels = tf.range(1, tf.rank(away))
             away /= tf.reduce_max(tf.abs(away), axis=pixels, keepdims=True)
         else:
-            away = in_ball(keys, self._images)
+            away = uniform_l2(keys, self._images)
             away /= per_image(tf.sqrt(squared_l2(away)), away)
         return self._project(self._images + self._epsilon * away)
 

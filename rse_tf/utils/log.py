@@ -1,0 +1,39 @@
+"""Progress on the terminal and in log files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+_hushed = False
+
+
+def silence() -> None:
+    """Keeps this process silent from now on: of several that share a run, only one speaks."""
+    global _hushed
+    _hushed = True
+
+
+def log(text: object) -> None:
+    """Prints a line at once."""
+    if not _hushed:
+        print(text, flush=True)
+
+
+def progress_bar(iterable: Iterable[T], total: int, description: str) -> Iterable[T]:
+    """Shows how far an iteration is: live on a terminal, twice a minute in a log file."""
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        iterable,
+        description,
+        total,
+        leave=False,
+        mininterval=interval,
+        dynamic_ncols=True,
+        disable=_hushed,
+    )
