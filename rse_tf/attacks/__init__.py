@@ -15,6 +15,7 @@ from rse_tf.attacks.rand_fgsm import RandFGSM
 from rse_tf.attacks.zoo import ZOO
 
 ATTACKS: dict[str, type[Attack]] = {
+    "apgd": APGD,
     "bim": BIM,
     "carlini_wagner": CarliniWagnerL2,
     "cleverhans_fgm": CleverHansFGM,
@@ -28,4 +29,4 @@ ATTACKS: dict[str, type[Attack]] = {
     "zoo": ZOO,
 }
 
-__all__ = ["APGD", "ATTACKS", "AttackResult", *(attack.__name__ for attack in ATTACKS.values())]
+__all__ = ["ATTACKS", "AttackResult", *(attack.__name__ for attack in ATTACKS.values())]

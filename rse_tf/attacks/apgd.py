@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,9 @@ import tensorflow as tf
 
 from rse_tf.attacks.apgd_run import Point, Run, better
 from rse_tf.attacks.base import Attack
+from rse_tf.attacks.norms import NORMS
 from rse_tf.attacks.randomness import per_image_seeds
+from rse_tf.utils.options import option
 
 _LOSSES = {"cross_entropy": 2, "dlr": 3, "dlr_targeted": 4}  # classes that each needs
 
@@ -24,101 +27,114 @@ class APGD(Attack):
     The steps are those of the paper. What is kept differs. A model that always returns the same
     leaves the misclassified point of the highest loss, or without any the point of the highest
     loss; the authors' code returns the original for images that survive. Of a randomised model
-    a single draw decides nothing. At each checkpoint, and at the end, the point of the highest
-    loss in its gradient's draw is judged by its mean loss over `selection_draws` other draws, and
-    it replaces the point kept so far only if that is higher. No image leaves early there.
+    no single draw decides. At each checkpoint, and at the end, two points are judged by their mean
+    loss over `selection_draws` other draws: that of the highest loss in its gradient's draws,
+    and the last one. The point kept so far gives way only to a higher mean. No image leaves early.
 
     Args:
         model: callable from images to logits. To average the gradients of a randomised model over
-            draws, pass `SelfEnsemble(model, n).stacked_logits`.
+            draws, pass `SelfEnsemble(model, n)` or its `stacked_logits`.
         epsilon: radius of the ball, in pixel units of the norm.
-        loss: `"cross_entropy"`, `"dlr"`, the difference of logits ratio, or `"dlr_targeted"`,
-            which goes for several other classes, one after the other. The latter two need 3 and 4
-            classes.
+        loss: `"cross_entropy"`; `"dlr"`, the difference of logits ratio; or `"dlr_targeted"`,
+            which goes for several other classes, one after the other, or for the target alone
+            where one is given. The latter two need 3 and 4 classes, and take the mean of stacked
+            logits.
         norm: `"linf"` or `"l2"`.
         steps: number of steps of a run. Default 100, as in the paper. Checkpoints are rounded to
             whole steps as in the authors' code.
         restarts: number of random starts, for each class of `"dlr_targeted"`. Default 1.
-        num_targets: how many of the likeliest other classes `"dlr_targeted"` tries. Default 9;
-            where there are fewer, all.
-        selection_draws: calls of a randomised model that judge a point. Default 10.
+        num_targets: how many of the likeliest other classes `"dlr_targeted"` tries. Default 9, as
+            in the authors' code; where there are fewer, all.
+        selection_draws: draws of a randomised model that judge a point. Default 10. A call is as
+            many draws as it returns stacked logits, or as the model says in `num_draws`.
         seed: of the random starts. An image's starts follow from the seed and its own pixels.
 
     Raises:
-        ValueError: if an argument is out of its range, if the model has too few classes for the
-            loss, or if `"dlr_targeted"` is called with targets.
+        ValueError: if an argument is out of its range, if `num_targets` is given beside another
+            loss, or if the model has too few classes for the loss.
 
     Reference:
         Croce and Hein (2020), arXiv:2003.01690.
     """
 
-    epsilon: float
-    loss: str = "cross_entropy"
-    norm: str = "linf"
-    steps: int = 100
-    restarts: int = 1
-    num_targets: int = 9
-    selection_draws: int = 10
+    epsilon: float = option(
+        sweep=True, by_dataset="epsilon", is_length=True, help="one row for each distance"
+    )
+    loss: str = option("cross_entropy", choices=tuple(_LOSSES), help="what the steps raise")
+    norm: str = option("linf", choices=NORMS, help="norm of the ball")
+    steps: int = option(100, flag="attack_steps", help="number of steps")
+    restarts: int = option(1, help="random starts")
+    num_targets: int | None = option(None, help="other classes that --loss=dlr_targeted tries")
+    selection_draws: int = option(10, help="draws of a randomised model that judge a point")
     seed: int = 0
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "steps", "seed")
+    cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_length("epsilon")
-        for name in ("steps", "restarts", "num_targets", "selection_draws"):
+        for name in ("steps", "restarts", "selection_draws"):
             self._check_integer(name, 1)
         self._check_integer("seed", 0)
-        if self.loss not in _LOSSES:
-            raise self._error("loss", f"one of {sorted(_LOSSES)}", self.loss)
-        if self.norm not in ("linf", "l2"):
-            raise self._error("norm", "'linf' or 'l2'", self.norm)
+        self._check_choice("loss")
+        self._check_choice("norm")
+        if self.num_targets is not None:
+            self._check_integer("num_targets", 1)
+            if self.loss != "dlr_targeted":
+                raise self._error("num_targets", "None but for loss=dlr_targeted", self.num_targets)
 
     @property
     def supports_jit(self) -> bool:
         return self.restarts == 1 and self.loss != "dlr_targeted"
 
+    @classmethod
+    def for_model(cls, point: dict[str, Any], is_random: bool) -> dict[str, Any]:
+        """See `Attack`; a model that always returns the same needs no further draws."""
+        return {k: value for k, value in point.items() if is_random or k != "selection_draws"}
+
+    def _defaults(self) -> dict[str, Any]:
+        return {"num_targets": 9} if self.loss == "dlr_targeted" else {}
+
+    @property
+    def _asks_for_randomness(self) -> bool:
+        return True
+
     def check_model(self, images: np.ndarray) -> int:
-        """See `Attack`; it also looks whether the model is randomised."""
+        """See `Attack`; it also looks whether there are classes enough for the loss."""
         num_classes = super().check_model(images)
         if num_classes < _LOSSES[self.loss]:
             expected = f"'cross_entropy' for a model of {num_classes} classes"
             raise self._error("loss", expected, self.loss)
-        key = self._randomness_key(images.shape[1:])
-        if key not in self._graphs:
-            self._graphs[key] = self._classifier().is_random(images)
         return num_classes
-
-    def _randomness_key(self, image_shape: Any) -> Any:
-        return ("randomised", id(self.model), tuple(image_shape))
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        if targeted and self.loss == "dlr_targeted":
-            expected = "'cross_entropy' or 'dlr' where targets are given"
-            raise self._error("loss", expected, self.loss)
-        random = self._graphs[self._randomness_key(images.shape[1:])]
         keys = per_image_seeds(images, scalars["seed"], self.bounds)
-        run = Run(self, targeted, random, scalars)
-        others, number = classes[:, None], 1
-        if self.loss == "dlr_targeted":
-            logits = self._logits(images)
-            own = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
-            number = min(self.num_targets, logits.shape[-1] - 1)
-            others = tf.math.top_k(tf.where(own, -float("inf"), logits), number).indices
+        calls = self._calls(images, self.selection_draws) if self._is_random(images) else 0
+        run = Run(self, targeted, calls, scalars)
+        others, looks = classes[:, None], 0
+        if self.loss == "dlr_targeted" and not targeted:
+            others, looks = self._likeliest_others(images, classes), 1
         if self.supports_jit:
             best, spent = run(images, classes, others[:, 0], keys)
             tries = tf.ones_like(classes)
         else:
-            best, spent, tries = self._several(run, images, classes, others, number, keys, random)
-        gradients = tries * (scalars["steps"] + 1)
-        return best.x, gradients, spent + int(self.loss == "dlr_targeted")
+            best, spent, tries = self._several(run, images, classes, others, keys, calls > 0)
+        return best.x, tries * (scalars["steps"] + 1), spent + looks
+
+    def _likeliest_others(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        logits = self._logits(images)
+        own = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
+        number = min(self.num_targets or self._defaults()["num_targets"], logits.shape[-1] - 1)
+        return tf.math.top_k(tf.where(own, -float("inf"), logits), number).indices
 
     def _several(
-        self, run: Any, images: tf.Tensor, classes: tf.Tensor, others: tf.Tensor, number: int,
+        self, run: Run, images: tf.Tensor, classes: tf.Tensor, others: tf.Tensor,
         keys: tf.Tensor, random: bool,
     ) -> tuple[Point, tf.Tensor, tf.Tensor]:  # fmt: skip
         """All restarts and targets, for the images that are left."""
+        number = others.shape[1]
 
         def again(r, best, spent, tries):  # type: ignore[no-untyped-def]
             open_ = tf.ones_like(best.success) if random else ~best.success
@@ -142,4 +158,5 @@ class APGD(Attack):
             lambda r, best, *_: (r < self.restarts * number) & ~tf.reduce_all(best.success),
             again,
             (tf.constant(0), best, none, none),
+            parallel_iterations=1,
         )[1:]

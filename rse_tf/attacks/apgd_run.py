@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from rse_tf.attacks.base import per_image, squared_l2
 from rse_tf.attacks.losses import joint_logits, log_loss
+from rse_tf.attacks.margin import margin_of
+from rse_tf.attacks.norms import shrink_to_l2, steepest
 from rse_tf.attacks.randomness import uniform_l2, uniform_linf
 
-# Rounding of the pixels must not carry an image out of the L2 ball.
-_INSIDE = 1 - 1e-6
 _MOMENTUM = 0.75
 # A period in which no more than this share of the steps raise the loss halves the step.
 _ENOUGH_INCREASES = 0.75
@@ -40,10 +40,18 @@ class _Schedule(NamedTuple):
 
 
 class Run:
-    """One run from one start, for one class to go for."""
+    """One run from one start, for one class to go for.
 
-    def __init__(self, attack: Any, targeted: bool, random: bool, scalars: Scalars) -> None:
-        self._attack, self._targeted, self._random = attack, targeted, random
+    Args:
+        attack: the settings.
+        targeted: whether `classes` are those to reach, or those to leave.
+        judging_calls: of a randomised model, how many calls judge a point; 0 for a model that
+            always returns the same.
+        scalars: of the settings, as tensors.
+    """
+
+    def __init__(self, attack: Any, targeted: bool, judging_calls: int, scalars: Scalars) -> None:
+        self._attack, self._targeted, self._judging_calls = attack, targeted, judging_calls
         self._epsilon, self._steps = scalars["epsilon"], scalars["steps"]
 
     def __call__(
@@ -52,22 +60,26 @@ class Run:
         """Returns the point to keep, and the queries spent on each image."""
         self._images, self._classes, self._others = images, classes, others
         x = self._evaluate(self._start(keys))
-        unjudged = tf.fill(tf.shape(classes), -float("inf"))
-        kept = x._replace(loss=unjudged) if self._random else x
         first = tf.maximum(self._steps * 22 // 100, 1)
         zeros = tf.zeros_like(x.loss)
         schedule = _Schedule(first, first, zeros + 2 * self._epsilon, zeros, x.loss, zeros < 1)
         spent = tf.fill(tf.shape(classes), self._steps + 1)
-        _, _, _, _, kept, _, queries = tf.while_loop(
+        kept = _unjudged(x) if self._judging_calls else x
+        *_, kept, _, queries = tf.while_loop(
             lambda i, *_: i < self._steps,
             self._step,
             (tf.constant(0), x, x.x, x, kept, schedule, spent),
+            parallel_iterations=1,
         )
         return kept, queries
 
     def _step(self, i, x, before, best, kept, schedule, queries):  # type: ignore[no-untyped-def]
+        """`best` has the highest loss, `kept` is what the run is for.
+
+        Of a randomised model `best` has the highest loss of its period in its gradient's draw.
+        """
         momentum = tf.where(i > 0, _MOMENTUM, 1.0)
-        ahead = x.x + per_image(schedule.step, x.x) * self._direction(x.gradient)
+        ahead = x.x + per_image(schedule.step, x.x) * steepest(x.gradient, self._attack.norm)
         move = momentum * (self._project(ahead) - x.x) + (1 - momentum) * (x.x - before)
         new = self._evaluate(self._project(x.x + move))
         schedule = schedule._replace(
@@ -76,23 +88,24 @@ class Run:
         )
         # A NaN is kept, for the caller to see it.
         best = _where(~(new.loss <= best.loss), new, best)
-        before = x.x
-        if not self._random:
+        if not self._judging_calls:
             kept = better(new, kept)
-        check = (schedule.left == 0) | (i + 1 == self._steps)
 
         def checkpoint() -> tuple[Any, ...]:
-            chosen, other, spent = best, kept, queries
-            if self._random:
-                chosen = other = better(self._judged(best), kept)
-                spent = queries + self._attack.selection_draws
+            chosen, next_best, next_kept, spent = best, best, kept, queries
+            if self._judging_calls:
+                chosen = next_kept = self._judged(best, new, kept)
+                next_best = _unjudged(best)
+                spent = queries + 2 * self._judging_calls
             halve, after = self._next(schedule, chosen.loss)
-            return _where(halve, chosen, new), chosen, other, after, spent
+            return _where(halve, chosen, new), next_best, next_kept, after, spent
 
         new, best, kept, schedule, queries = tf.cond(
-            check, checkpoint, lambda: (new, best, kept, schedule, queries)
+            (schedule.left == 0) | (i + 1 == self._steps),
+            checkpoint,
+            lambda: (new, best, kept, schedule, queries),
         )
-        return i + 1, new, before, best, kept, schedule, queries
+        return i + 1, new, x.x, best, kept, schedule, queries
 
     def _next(self, schedule: _Schedule, best: tf.Tensor) -> tuple[tf.Tensor, _Schedule]:
         """Which images halve their step at a checkpoint, and the schedule after it."""
@@ -117,61 +130,62 @@ class Run:
     def _evaluate(self, x: tf.Tensor) -> Point:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            opinions = self._attack._opinions(x)
-            loss = self._loss(opinions)
+            logits = self._attack._opinions(x)
+            loss = self._loss(logits)
         gradient = self._attack._checked_gradient(tape.gradient(loss, x))
-        return Point(x, loss, gradient, self._won(opinions))
+        # A single draw of a randomised model says nothing.
+        success = tf.zeros_like(self._classes, tf.bool)
+        if not self._judging_calls:
+            joint = joint_logits(logits)
+            success = self._attack._success(joint, self._classes, self._targeted, {})
+        return Point(x, loss, gradient, success)
 
-    def _judged(self, point: Point) -> Point:
-        """The same point, with its mean loss over fresh draws."""
-        total = tf.while_loop(
-            lambda i, _: i < self._attack.selection_draws,
-            lambda i, total: (i + 1, total + self._loss(self._attack._opinions(point.x), True)),
-            (tf.constant(0), tf.zeros_like(point.loss)),
+    def _judged(self, best: Point, last: Point, kept: Point) -> Point:
+        """The highest of three by its mean loss over draws of its own; `kept` has it already."""
+        both = tf.concat([best.x, last.x], axis=0)
+        logits = tf.map_fn(
+            lambda _: self._attack._opinions(both),
+            tf.range(self._judging_calls),
+            fn_output_signature=tf.float32,
             parallel_iterations=1,
-        )[1]
-        return point._replace(loss=total / self._attack.selection_draws)
+        )
+        draws = tf.reshape(logits, [-1, tf.shape(both)[0], logits.shape[-1]])
+        for point, own in zip((best, last), tf.split(draws, 2, axis=1)):
+            kept = better(point._replace(loss=self._loss(own)), kept)
+        return kept
 
-    def _won(self, opinions: tf.Tensor) -> tf.Tensor:
-        """Whether a deterministic model is fooled; a single draw of a random one says nothing."""
-        if self._random:
-            return tf.zeros_like(self._classes, tf.bool)
-        return self._attack._success(joint_logits(opinions), self._classes, self._targeted, {})
-
-    def _loss(self, opinions: tf.Tensor, judging: bool = False) -> tf.Tensor:
-        """What the attack raises `[batch]`."""
-        sign = -1.0 if self._targeted else 1.0
+    def _loss(self, logits: tf.Tensor) -> tf.Tensor:
+        """What the attack raises `[batch]`: the logarithm of the cross-entropy, or the ratio."""
         if self._attack.loss == "cross_entropy":
-            loss = log_loss(opinions, self._classes)
-            return sign * (tf.exp(loss) if judging else loss)
-        logits = joint_logits(opinions)
-        own = tf.gather(logits, self._classes, batch_dims=1)
+            return log_loss(logits, self._classes) * (-1.0 if self._targeted else 1.0)
+        if logits.shape.rank == 3:
+            logits = tf.reduce_mean(logits, axis=0)
         top = tf.math.top_k(logits, min(4, logits.shape[-1])).values
-        if self._attack.loss == "dlr_targeted":
-            other = tf.gather(logits, self._others, batch_dims=1)
-            return (other - own) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
-        chosen = tf.one_hot(self._classes, logits.shape[-1], on_value=True, off_value=False)
-        other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)
-        return sign * (other - own) / (top[:, 0] - top[:, 2] + 1e-12)
-
-    def _direction(self, gradient: tf.Tensor) -> tf.Tensor:
-        if self._attack.norm == "linf":
-            return tf.sign(gradient)
-        # First to a largest entry of 1: the squares of tiny gradients would vanish.
-        pixels = tf.range(1, tf.rank(gradient))
-        largest = tf.reduce_max(tf.abs(gradient), axis=pixels, keepdims=True)
-        gradient = tf.math.divide_no_nan(gradient, largest)
-        return tf.math.divide_no_nan(gradient, per_image(tf.sqrt(squared_l2(gradient)), gradient))
+        if self._attack.loss == "dlr":
+            margin, third = margin_of(logits, self._classes, self._targeted), top[:, 2]
+        else:
+            third = (top[:, 2] + top[:, 3]) / 2
+            if self._targeted:
+                margin = margin_of(logits, self._classes, True)
+            else:
+                own, other = (
+                    tf.gather(logits, c, batch_dims=1) for c in (self._classes, self._others)
+                )
+                margin = other - own
+        return margin / (top[:, 0] - third + 1e-12)
 
     def _project(self, x: tf.Tensor) -> tf.Tensor:
         """Into the ball, and then into the bounds, as in the paper."""
+        images, epsilon = self._images, self._epsilon
         if self._attack.norm == "linf":
-            x = tf.clip_by_value(x, self._images - self._epsilon, self._images + self._epsilon)
-            return tf.clip_by_value(x, *self._attack.bounds)
-        away = x - self._images
-        length = tf.sqrt(squared_l2(away))
-        shrink = tf.minimum(tf.math.divide_no_nan(_INSIDE * self._epsilon, length), 1.0)
-        return tf.clip_by_value(self._images + per_image(shrink, x) * away, *self._attack.bounds)
+            x = tf.clip_by_value(x, images - epsilon, images + epsilon)
+        else:
+            x = images + shrink_to_l2(x - images, epsilon)
+        return tf.clip_by_value(x, *self._attack.bounds)
+
+
+def _unjudged(point: Point) -> Point:
+    return point._replace(loss=tf.fill(tf.shape(point.loss), -float("inf")))
 
 
 def _where(chosen: tf.Tensor, one: Point, other: Point) -> Point:
