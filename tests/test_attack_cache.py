@@ -15,6 +15,9 @@ from rse_tf.training.device_pool import DevicePool
 
 # The flags of a run, and its folders on a model without noise and on one with noise.
 FOLDERS: list[tuple[dict[str, Any], str, str]] = [
+    ({"attack": ("apgd",)},
+     "b356c226a3266dfb",
+     "18d373595b9a12cb"),
     ({"attack": ("bim",)},
      "3f29688d5dcb45a8",
      "a6e5271c0b5756e9"),

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from rse_tf.attacks import (
+    APGD,
     ATTACKS,
     BIM,
     FGSM,
@@ -49,6 +50,7 @@ LABELS2, LABELS3 = predictions(MODEL2, IMAGES), predictions(MODEL3, IMAGES)
 
 # One cheap example of every registered attack, for the rules that hold for all of them.
 EXAMPLES = {
+    "apgd": APGD(MODEL3, epsilon=0.1, steps=5),
     "bim": BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "carlini_wagner": CarliniWagnerL2(MODEL3, const=1.0, steps=30, learning_rate=0.02),
     "cleverhans_fgm": CleverHansFGM(MODEL3, epsilon=0.1),

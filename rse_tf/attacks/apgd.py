@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,8 +36,8 @@ class APGD(Attack):
         epsilon: radius of the ball, in pixel units of the norm.
         loss: `"cross_entropy"`; `"dlr"`, the difference of logits ratio; or `"dlr_targeted"`,
             which goes for several other classes, one after the other, or for the target alone
-            where one is given. The latter two need 3 and 4 classes, and take the mean of stacked
-            logits.
+            where one is given (`"dlr"` is flat where the target is the third class). The latter two
+            need 3 and 4 classes, and take the mean of stacked logits.
         norm: `"linf"` or `"l2"`.
         steps: number of steps of a run. Default 100, as in the paper. Checkpoints are rounded to
             whole steps as in the authors' code.
