@@ -35,6 +35,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("pgd", ITERATIVE),
     ("pgd", {"epsilon": 1.0, "step_size": 0.3, "steps": 5, "norm": "l2", "restarts": 2}),
     ("rand_fgsm", {"epsilon": 0.1}),
+    ("square", {"epsilon": 0.1, "steps": 20}),
+    ("square", {"epsilon": 1.0, "steps": 20, "norm": "l2"}),
     ("zoo", ZOO_AT),
     ("zoo", {**ZOO_AT, "tanh_space": True}),
     ("zoo", NEWTON_AT),

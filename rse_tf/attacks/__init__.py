@@ -12,6 +12,7 @@ from rse_tf.attacks.fgsm import FGSM
 from rse_tf.attacks.mim import MIM
 from rse_tf.attacks.pgd import PGD
 from rse_tf.attacks.rand_fgsm import RandFGSM
+from rse_tf.attacks.square import Square
 from rse_tf.attacks.zoo import ZOO
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -26,6 +27,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "mim": MIM,
     "pgd": PGD,
     "rand_fgsm": RandFGSM,
+    "square": Square,
     "zoo": ZOO,
 }
 
