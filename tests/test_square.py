@@ -251,7 +251,7 @@ def test_small_and_oblong_images_have_squares_too(norm: str, shape: tuple[int, .
     assert norm_of(result.adversarial - images, norm).max() <= 0.2 + 1e-7
     worst = 0.2 * (np.abs(weights).sum() if norm == "linf" else np.linalg.norm(weights))
     gain = (result.adversarial - images).reshape(5, -1) @ weights
-    assert (gain > 0.3 * worst).all()
+    assert (gain > 0.1 * worst).all()
 
 
 @every_norm
