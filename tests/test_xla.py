@@ -211,6 +211,7 @@ def linear(images: tf.Tensor) -> tf.Tensor:
 EPSILON = {"epsilon": 0.1}
 STEPS = {**EPSILON, "step_size": 0.02}
 CAN = [
+    attacks.APGD(linear, **EPSILON, steps=20),
     attacks.FGSM(linear, **EPSILON),
     attacks.RandFGSM(linear, **EPSILON),
     attacks.BIM(linear, **STEPS),
@@ -221,9 +222,12 @@ CAN = [
     attacks.CarliniWagnerL2(linear, steps=20, learning_rate=0.05, abort_early=False),
 ]
 CANNOT = [
+    attacks.APGD(linear, **EPSILON, restarts=2),
+    attacks.APGD(linear, **EPSILON, loss="dlr_targeted"),
     attacks.PGD(linear, **STEPS, restarts=2),
     attacks.CarliniWagnerL2(linear, steps=20),
     attacks.DeepFool(linear),
+    attacks.Square(linear, **EPSILON),
     attacks.ZOO(linear, const=1.0),
     attacks.CleverHansFGM(linear, **EPSILON),
     attacks.CleverHansPGD(linear, **STEPS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rse_tf.attacks.apgd import APGD
 from rse_tf.attacks.base import Attack, AttackResult
 from rse_tf.attacks.bim import BIM
 from rse_tf.attacks.carlini_wagner import CarliniWagnerL2
@@ -11,9 +12,11 @@ from rse_tf.attacks.fgsm import FGSM
 from rse_tf.attacks.mim import MIM
 from rse_tf.attacks.pgd import PGD
 from rse_tf.attacks.rand_fgsm import RandFGSM
+from rse_tf.attacks.square import Square
 from rse_tf.attacks.zoo import ZOO
 
 ATTACKS: dict[str, type[Attack]] = {
+    "apgd": APGD,
     "bim": BIM,
     "carlini_wagner": CarliniWagnerL2,
     "cleverhans_fgm": CleverHansFGM,
@@ -24,6 +27,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "mim": MIM,
     "pgd": PGD,
     "rand_fgsm": RandFGSM,
+    "square": Square,
     "zoo": ZOO,
 }
 
