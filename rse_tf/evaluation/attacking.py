@@ -18,9 +18,7 @@ from rse_tf.crew import Crew
 from rse_tf.files import atomic_path, is_whole_archive, only_writer
 from rse_tf.layers import seed_noise
 from rse_tf.progress import say
-
-# Keeps the noise that an attack meets apart from that of trainings and of the scoring.
-_ATTACK_NOISE = 0xA77AC
+from rse_tf.utils import seeds
 
 
 def attack_in_batches(
@@ -72,7 +70,7 @@ def attack_in_batches(
                 return
             say(f"{file} is damaged: its images are attacked anew")
         attacks[device].check_model(images)  # before the noise is seeded, for it draws some
-        seed_noise(models[device], _ATTACK_NOISE, seed, number)
+        seed_noise(models[device], seeds.ATTACK, seed, number)
         begin = time.perf_counter()
         result = attacks[device](*batch)
         took = time.perf_counter() - begin
