@@ -185,7 +185,7 @@ class Scorer:
             draws = np.stack(
                 [self._draws(images, labels, *seed, s, label=label) for s in self.seeds]
             )
-        worst: np.ndarray = correct[:ANSWERS].all(axis=0)
+        worst = np.all(correct[:ANSWERS], axis=0)
         further = range(len(self.seeds), ANSWERS)
         unknown = np.flatnonzero(worst & ~self._is_settled(logits, len(further)))
         for s in further:
