@@ -17,15 +17,15 @@ from rse_tf.attacks import (
     ATTACKS,
     BIM,
     FGSM,
+    MIM,
+    PGD,
+    ZOO,
     CarliniWagnerL2,
     CleverHansFGM,
     CleverHansMIM,
     CleverHansPGD,
     DeepFool,
-    MIM,
-    PGD,
     RandFGSM,
-    ZOO,
 )
 
 SHAPE = (4, 4, 1)

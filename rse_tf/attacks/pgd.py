@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack, per_image, squared_l2
-from rse_tf.attacks.losses import log_loss, joint_logits
-from rse_tf.attacks.randomness import image_keys, in_ball, in_cube
+from rse_tf.attacks.base import Attack, per_image, squared_l2
+from rse_tf.attacks.losses import joint_logits, log_loss
+from rse_tf.attacks.randomness import per_image_seeds, uniform_l2, uniform_linf
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import option
 
@@ -105,7 +105,7 @@ class PGD(Attack):
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        keys = image_keys(images, scalars["seed"], self.bounds)
+        keys = per_image_seeds(images, scalars["seed"], self.bounds)
         if self.restarts == 1:
             x = self._ascend(images, classes, keys, targeted, scalars)
             spent = tf.fill(tf.shape(classes), scalars["steps"])
@@ -153,7 +153,7 @@ class PGD(Attack):
         sign = -1.0 if targeted else 1.0
         start = images
         if self.random_start:
-            draw = in_cube if self.norm == "linf" else in_ball
+            draw = uniform_linf if self.norm == "linf" else uniform_l2
             start = self._project(images + epsilon * draw(keys, images), images, epsilon)
 
         def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits
-from rse_tf.crew import Crew
 from rse_tf.layers import is_random, seed_noise
 from rse_tf.models import SelfEnsemble
+from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils import seeds
 from rse_tf.utils.checks import checked_classes, checked_images, checked_integer
 from rse_tf.utils.classifier import Classifier
@@ -60,7 +60,7 @@ class Scorer:
         eval_seeds: how often an accuracy is measured, each time with fresh noise. Default 3.
         batch_size: images that are predicted at a time.
         stop_error: as in `SelfEnsemble`. Default `None`: every prediction takes all draws.
-        crew: who predicts. Default: this process, on the device of the model.
+        pool: who predicts. Default: this process, on the device of the model.
 
     Attributes:
         classifier: what predicts, a `SelfEnsemble` or the model itself.
@@ -77,7 +77,7 @@ class Scorer:
         eval_seeds: int = 3,
         batch_size: int = 128,
         stop_error: float | None = None,
-        crew: Crew | None = None,
+        pool: DevicePool | None = None,
     ) -> None:
         num_draws = checked_integer("Scorer", "num_draws", num_draws)
         eval_seeds = checked_integer("Scorer", "eval_seeds", eval_seeds)
@@ -87,7 +87,7 @@ class Scorer:
         # Without noise every draw and every seed is the same.
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
-        self._crew = crew or Crew()
+        self._pool = pool or DevicePool()
         self.classifier = model
         if self.is_random:
             self.classifier = SelfEnsemble(model, num_draws, stop_error=stop_error)
@@ -133,7 +133,7 @@ class Scorer:
         images = checked_images("Scorer", images)
         shape = images.shape[1:]
         classes = self._checked.look(images).num_classes
-        copies = self._crew.copies(self.classifier, shape)
+        copies = self._pool.replicas(self.classifier, shape)
         predictors = self._compiled("answers", copies, shape)
         found = np.zeros([len(images), classes], np.float32)
 
@@ -142,8 +142,8 @@ class Scorer:
             seed_noise(copies[device], stream, *seed, start)
             found[part] = predictors[device](tf.constant(images[part])).numpy()
 
-        self._crew.work(predict, range(0, len(images), self._batch_size), label)
-        return self._crew.total(found)
+        self._pool.map(predict, range(0, len(images), self._batch_size), label)
+        return self._pool.all_reduce_sum(found)
 
     def correct(
         self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str = "scoring"
@@ -214,7 +214,7 @@ class Scorer:
     ) -> np.ndarray:
         """Share of single draws that are correct, float64 `[number]`."""
         images = checked_images("Scorer", images)
-        copies = self._crew.copies(self.classifier, images.shape[1:])
+        copies = self._pool.replicas(self.classifier, images.shape[1:])
         singles = [copy.model for copy in copies]
         predictors = self._compiled("draws", singles, images.shape[1:])
         found = np.zeros(len(images), np.float64)
@@ -227,8 +227,8 @@ class Scorer:
                 classes = predictors[device](some).numpy().argmax(axis=-1)
                 found[part] += (classes == labels[part]) / _SINGLE_DRAWS
 
-        self._crew.work(predict, range(0, len(images), self._batch_size), label)
-        return self._crew.total(found)
+        self._pool.map(predict, range(0, len(images), self._batch_size), label)
+        return self._pool.all_reduce_sum(found)
 
     def _classes(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         if not len(images):

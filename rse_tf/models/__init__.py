@@ -7,12 +7,12 @@ from rse_tf.models.export import export_classifier
 from rse_tf.models.network import INIT_NOISE_AT, Network
 from rse_tf.models.registry import (
     MODELS,
+    VGG16,
     CifarCNN,
     MnistCNN,
     ModelA,
     NetworkSpec,
     ResNeXt29,
-    VGG16,
     build,
 )
 from rse_tf.models.robustify import robustify
