@@ -6,8 +6,10 @@ from rse_tf.attacks.attack import Attack, AttackResult
 from rse_tf.attacks.bim import BIM
 from rse_tf.attacks.carlini_wagner import CarliniWagnerL2
 from rse_tf.attacks.cleverhans_attacks import CleverHansFGM, CleverHansMIM, CleverHansPGD
+from rse_tf.attacks.ddn import DDN
 from rse_tf.attacks.deepfool import DeepFool
 from rse_tf.attacks.fgsm import FGSM
+from rse_tf.attacks.fmn import FMN
 from rse_tf.attacks.mim import MIM
 from rse_tf.attacks.pgd import PGD
 from rse_tf.attacks.rand_fgsm import RandFGSM
@@ -27,4 +29,10 @@ ATTACKS: dict[str, type[Attack]] = {
     "zoo": ZOO,
 }
 
-__all__ = ["ATTACKS", "AttackResult", *(attack.__name__ for attack in ATTACKS.values())]
+__all__ = [
+    "ATTACKS",
+    "AttackResult",
+    "DDN",
+    "FMN",
+    *(attack.__name__ for attack in ATTACKS.values()),
+]
