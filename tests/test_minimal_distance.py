@@ -201,8 +201,9 @@ def test_a_lucky_draw_is_not_the_minimal_distance(kind: Any) -> None:
 
     # Some 50 means are looked at: the luckiest of them lies within 5 standard deviations.
     assert np.abs(gap_left(draws)).max() <= 5 * NOISE / math.sqrt(draws)
-    # Of single draws some two deviations of luck remain, ten times those of the mean.
-    assert gap_left(1).mean() > NOISE
+    # Of single draws, the luckiest of those near the plane is kept: more than a third of a
+    # deviation ahead of it, which a mean of 100 never is.
+    assert gap_left(1).mean() > NOISE / 3
 
 
 @pytest.mark.parametrize("settings, name", [
