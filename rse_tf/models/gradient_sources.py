@@ -27,17 +27,16 @@ _TINY = 1e-12
 class StackedDraws:
     """The logits of several draws of a random model, in bounded memory under a gradient too.
 
-    An attack on it follows the mean of the draws' losses. If all draws fit into `max_rows`, they
-    are one pass. If not, the forward passes keep no activations, and the gradient repeats each
-    pass with the same noise: that takes a second forward pass. An attack with a `batch_size` of
-    `max_rows // num_draws` needs the same memory without it.
+    An attack on it follows the mean of the draws' losses. With `max_rows`, the forward passes keep
+    no activations, and the gradient repeats each pass with the same noise: that is a second
+    forward pass. An attack of a small `batch_size` needs as little memory without it.
 
     Args:
         model: a Keras model with a random stream, for fresh draws in every call; or
             `CommonNoise` or `FrozenNoise` around one, for the draws that it holds.
         num_draws: number of draws. Default 10.
         max_rows: how many images go through the model at a time, all draws counted; at least
-            one draw of the batch does.
+            one draw of the batch does. Default `None`: all draws are one pass, the fastest way.
 
     Call arguments:
         images: float32 `[batch, height, width, channels]`.
@@ -50,7 +49,7 @@ class StackedDraws:
             `[batch, classes]`, or a number is not a positive integer.
     """
 
-    def __init__(self, model: Any, num_draws: int = 10, max_rows: int = 512) -> None:
+    def __init__(self, model: Any, num_draws: int = 10, max_rows: int | None = None) -> None:
         self._held = model if isinstance(model, (CommonNoise, FrozenNoise)) else None
         network = model if self._held is None else self._held.model
         self._classifier = Classifier(network, "StackedDraws")
@@ -62,33 +61,29 @@ class StackedDraws:
             raise argument_error("StackedDraws", "model", expected, model)
         self.model = model
         self.num_draws = checked_integer("StackedDraws", "num_draws", num_draws)
-        self.max_rows = checked_integer("StackedDraws", "max_rows", max_rows)
+        self.max_rows = max_rows
+        if max_rows is not None:
+            self.max_rows = checked_integer("StackedDraws", "max_rows", max_rows)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         images = tf.convert_to_tensor(images)
         if self._held is not None:
             self._held.rewind()
         self._classifier.look_at_shape(images.shape[1:])
-        batch = images.shape[0]
-        if batch is not None:
-            fits = batch * self.num_draws <= self.max_rows
-            logits = self._draw(images, self.num_draws) if fits else self._in_passes(images)
+        if self.max_rows is None:
+            logits = self._draw(images, self.num_draws)
         else:
-            logits = tf.cond(
-                tf.shape(images)[0] * self.num_draws <= self.max_rows,
-                lambda: self._draw(images, self.num_draws),
-                lambda: self._in_passes(images),
-            )
+            logits = self._in_passes(images, self.max_rows)
         return tf.reshape(logits, [self.num_draws, tf.shape(images)[0], logits.shape[-1]])
 
     def _draw(self, images: tf.Tensor, draws: int | tf.Tensor) -> tf.Tensor:
         """The logits of so many draws in one pass, `[draws * batch, classes]`."""
         return self._classifier(tile(images, draws))
 
-    def _in_passes(self, images: tf.Tensor) -> tf.Tensor:
+    def _in_passes(self, images: tf.Tensor, max_rows: int) -> tf.Tensor:
         """The logits of all draws, a pass after the other, `[num_draws * batch, classes]`."""
         sizes = tf.constant(divisors(self.num_draws))
-        fitting = tf.where(sizes * tf.shape(images)[0] <= self.max_rows, sizes, 1)
+        fitting = tf.where(sizes * tf.shape(images)[0] <= max_rows, sizes, 1)
         at_once = tf.reduce_max(fitting)
         passes = self.num_draws // at_once
         classes = self._classifier.look_at_shape(images.shape[1:]).num_classes
