@@ -140,12 +140,12 @@ class SelfEnsemble(keras.Model):
     def _add_all_draws(self, images: tf.Tensor, log_sum: tf.Tensor) -> tf.Tensor:
         """Adds the probabilities of `num_draws` passes to a sum; both are logs."""
         # Passes of one size: as many draws at once as `max_rows` holds and as divide all of them.
-        batch, divisors = images.shape[0], divisors(self.num_draws)
+        batch, sizes = images.shape[0], divisors(self.num_draws)
         if batch is None:
-            fitting = tf.constant(divisors) * tf.shape(images)[0] <= self.max_rows
-            at_once = tf.maximum(tf.reduce_max(tf.where(fitting, divisors, 0)), 1)
+            fitting = tf.constant(sizes) * tf.shape(images)[0] <= self.max_rows
+            at_once = tf.maximum(tf.reduce_max(tf.where(fitting, sizes, 0)), 1)
         else:
-            at_once = max(d for d in divisors if d == 1 or d * batch <= self.max_rows)
+            at_once = max(d for d in sizes if d == 1 or d * batch <= self.max_rows)
         copies = tile(images, at_once)
         passes = self.num_draws // at_once
         # A loop, never tf.vectorized_map, which would give every pass the same noise. One after
