@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 import textwrap
@@ -14,8 +13,9 @@ from absl import flags
 
 from rse_tf.data import DataError
 from rse_tf.files import FileError, disk_trouble
+from rse_tf.utils.options import Flag
 from rse_tf.utils.ranges import number
-from rse_tf.settings import Config, ConfigError, as_text, field_type
+from rse_tf.settings import Config, ConfigError, as_text, config_flags
 from rse_tf.training import TrainingError
 
 
@@ -38,8 +38,7 @@ def parse(arguments: Sequence[str], description: str) -> Config:
         if rest:
             raise ConfigError(f"flags look like --name=value. Received: {' '.join(rest)}")
         settings = {
-            field.name: _convert(field, values[field.name].value)
-            for field in dataclasses.fields(Config)
+            name: _convert(flag, values[name].value) for name, flag in config_flags().items()
         }
     except (flags.Error, OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(error)) from error
@@ -54,13 +53,12 @@ def help_text(description: str) -> str:
         "Flags, with their defaults; a number may be 8/255 (--flagfile=FILE reads a file):",
     ]
     group = None
-    for field in dataclasses.fields(Config):
-        if field.metadata["group"] != group:
-            group = field.metadata["group"]
+    for field in config_flags().values():
+        if field.group != group:
+            group = field.group
             lines += ["", f"{group}"]
         default = as_text(field.default)
-        choices = field.metadata["choices"]
-        text = field.metadata["help"] + (f": {', '.join(choices)}" if choices else "")
+        text = field.help + (f": {', '.join(field.choices)}" if field.choices else "")
         lines += textwrap.wrap(
             f"{f'--{field.name}={default}':<32}{text}",
             width=100, initial_indent="  ", subsequent_indent=" " * 34)  # fmt: skip
@@ -110,24 +108,24 @@ class _Number(flags.FloatParser):
 def _define_flags() -> flags.FlagValues:
     # Flags of our own, not absl's global ones, which other libraries fill as well.
     values = flags.FlagValues()
-    for field in dataclasses.fields(Config):
-        name, help_ = field.name, field.metadata["help"]
-        if field_type(field) == "float":
+    for name, field in config_flags().items():
+        help_ = field.help
+        if field.kind == "float":
             text = flags.ArgumentSerializer()
             flags.DEFINE(_Number(), name, field.default, help_, values, serializer=text)
             continue
         kinds = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer,
                  "str": flags.DEFINE_string}  # fmt: skip
-        define = kinds.get(field_type(field), flags.DEFINE_list)
+        define = kinds.get(field.kind, flags.DEFINE_list)
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         define(name, default, help_, flag_values=values)
     return values
 
 
-def _convert(field: dataclasses.Field[Any], value: Any) -> Any:
-    if value is None or not field_type(field).startswith("tuple"):
+def _convert(field: Flag, value: Any) -> Any:
+    if value is None or not field.kind.startswith("tuple"):
         return value
-    kind = {"tuple[str, ...]": str, "tuple[int, ...]": int}.get(field_type(field), number)
+    kind = {"tuple[str, ...]": str, "tuple[int, ...]": int}.get(field.kind, number)
     try:
         return tuple(kind(str(item)) for item in value)  # those of a default are no text
     except ValueError as error:

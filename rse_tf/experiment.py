@@ -12,13 +12,13 @@ import tensorflow as tf
 
 import rse_tf
 from rse_tf import data, defenses
-from rse_tf.assessment import Assessment
 from rse_tf.crew import Crew
-from rse_tf.evaluation import Scorer
+from rse_tf.evaluation import Row, Scorer
+from rse_tf.evaluator import Evaluator
 from rse_tf.files import atomic_folder, atomic_write_text
 from rse_tf.models import MODELS, NetworkSpec, export_classifier
 from rse_tf.progress import say
-from rse_tf.reporting import Gallery, Row, format_table, write_report
+from rse_tf.reporting import Gallery, format_table, write_report
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import NotTrainedError, Trainer, make_strategy, use_gpus_politely
 
@@ -49,9 +49,9 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     rows: list[Row] = []
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        assessment = Assessment(config, defense, model, dataset, substitute, crew)
-        rows += assessment.rows()
-        galleries += assessment.galleries()
+        evaluator = Evaluator(config, defense, model, dataset, substitute, crew)
+        rows += evaluator.rows()
+        galleries += evaluator.galleries()
     if crew.is_chief:
         report(config, rows, galleries)
     crew.wait()  # a worker that leaves early looks like one that died
@@ -214,7 +214,7 @@ def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> T
 def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
     """Writes the report of a run and prints its table and where everything is."""
     workdir = pathlib.Path(str(config.workdir))
-    flags, versions_ = dataclasses.asdict(config), versions()
+    flags, versions_ = config.values(), versions()
     paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
     say(f"\n{format_table(rows)}\n")
     for path in paths:

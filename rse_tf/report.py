@@ -6,6 +6,8 @@ A RUN is the workdir of a run, or any folder that has some below it. With --tabl
 laid out as that table or figure of the papers.
 """
 
+import dataclasses
+import os
 import pathlib
 import sys
 
@@ -13,14 +15,8 @@ from absl import flags
 
 from rse_tf import config, experiment
 from rse_tf.files import reading
-from rse_tf.reporting import (
-    PAPER,
-    format_table,
-    load_galleries,
-    read_json,
-    write_exhibit,
-    write_report,
-)
+from rse_tf.papers import TABLES, write_table
+from rse_tf.reporting import format_table, load_galleries, read_json, write_report
 from rse_tf.settings import ConfigError
 
 
@@ -37,19 +33,23 @@ def main(arguments: list[str]) -> None:
     except flags.Error as error:
         raise ConfigError(str(error)) from error
     table = own["table"].value
-    if table not in (None, *PAPER):
-        raise ConfigError(f"--table must be one of {', '.join(PAPER)}. Received: {table!r}")
+    if table not in (None, *TABLES):
+        raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
     roots = [pathlib.Path(folder).expanduser() for folder in folders]
-    files = sorted(file for root in roots for file in root.rglob("result.json"))
+    found = (file for root in roots for file in root.rglob("result.json"))
+    files = sorted({file.resolve(): file for file in found}.values())
     if not files:
         raise ConfigError(f"no finished run, with a result.json, in: {' '.join(folders) or '-'}")
+    # A table of the papers has a place for each row, whatever run it is from.
+    names = [""] * len(files) if table else run_names([file.parent for file in files])
     rows, galleries = [], []
-    for file in files:
-        advice = "delete it, and the command of its run writes it anew"
+    advice = "delete it, and the command of its run writes it anew"
+    for file, name in zip(files, names, strict=True):
         with reading(file, advice):
-            rows += read_json(file).rows
+            rows += [dataclasses.replace(row, run=name) for row in read_json(file).rows]
         with reading(file.parent / "gallery_*.npz", advice):
-            galleries += load_galleries(file.parent)
+            found_here = load_galleries(file.parent)
+            galleries += [dataclasses.replace(one, run=name) for one in found_here]
     runs, versions = {"runs": [str(file.parent) for file in files]}, experiment.versions()
     output = pathlib.Path(own["output"].value).expanduser()
     if table is None:
@@ -57,12 +57,18 @@ def main(arguments: list[str]) -> None:
         paths = write_report(output, rows, galleries, flags=runs, versions=versions)
     else:
         head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
-        paths = write_exhibit(
-            table, rows, output, head, galleries, flags=runs, versions=versions
-        )
+        paths = write_table(table, rows, output, head, galleries, flags=runs, versions=versions)
         print(paths[0].read_text())
     for path in paths:
         print(path)
+
+
+def run_names(folders: list[pathlib.Path]) -> list[str]:
+    """Returns a short name for each of several runs, none for a single one."""
+    if len(folders) == 1:
+        return [""]
+    common = os.path.commonpath([folder.absolute() for folder in folders])
+    return [folder.absolute().relative_to(common).as_posix() for folder in folders]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import sys
 
 from absl import flags
 
-from rse_tf import config, reproduction
+from rse_tf import config
+from rse_tf.papers import reproduce as papers
 from rse_tf.settings import ConfigError
 
 
@@ -21,28 +22,28 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("table", None, "the table or figure; see --list", flag_values=own)
     flags.DEFINE_string("scale", "paper", "smoke, cpu or paper", flag_values=own)
     flags.DEFINE_string("rows", "*", "which rows, such as 'mnist_*'", flag_values=own)
-    flags.DEFINE_string("output", reproduction.OUTPUT, "folder of all runs", flag_values=own)
+    flags.DEFINE_string("output", papers.OUTPUT, "folder of all runs", flag_values=own)
     flags.DEFINE_string("data_dir", None, "TensorFlow Datasets directory", flag_values=own)
-    flags.DEFINE_string("shard", None, "part of the work, such as 2/8; others do the rest",
-                        flag_values=own)  # fmt: skip
+    shard_help = "part of the work, such as 2/8; others do the rest"
+    flags.DEFINE_string("shard", None, shard_help, flag_values=own)
     flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
-        print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{reproduction.list_exhibits()}")
+        print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{papers.list_tables()}")
         return
     try:
         extra = own(arguments, known_only=True)[1:]
     except flags.Error as error:
         raise ConfigError(str(error)) from error
     if own["list"].value:
-        print(reproduction.list_exhibits())
+        print(papers.list_tables())
         return
     if own["table"].value is None:
         raise ConfigError("--table=NAME is needed; --list names them all")
     table, scale, output, rows = (own[n].value for n in ("table", "scale", "output", "rows"))
     output = os.path.expanduser(output)
-    shard = own["shard"].value and reproduction.Shard.parse(own["shard"].value)
+    shard = own["shard"].value and papers.Shard.parse(own["shard"].value)
     data_dir = own["data_dir"].value
-    for path in reproduction.reproduce(table, scale, output, rows, extra, data_dir, shard):
+    for path in papers.reproduce(table, scale, output, rows, extra, data_dir, shard):
         print(path)
 
 

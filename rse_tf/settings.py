@@ -6,18 +6,22 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from rse_tf import training
+from rse_tf.attack_flags import attack_flags, attack_points, flags_of
 from rse_tf.attacks import ATTACKS
+from rse_tf.attacks.facts import GRADIENTS
 from rse_tf.data import AUGMENTATIONS, DATASETS
-from rse_tf.defaults import ATTACK_FLAGS, GRADIENTS, attack_points, run_defaults
+from rse_tf.defaults import attack_defaults, run_defaults
 from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models import INIT_NOISE_AT, MODELS
+from rse_tf.utils.checks import ArgumentError
+from rse_tf.utils.options import Flag
 from rse_tf.utils.ranges import RANGES, out_of_range
 
 
@@ -36,9 +40,13 @@ _ATTACK, _SCORING, _RUN = "Attack", "Scoring", "Run"
 _PATHS = ("data_dir", "workdir", "export_dir", "models_dir", "attacks_dir")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class Config:
-    """A validated run. Every field is a flag of the same name.
+    """A validated run. Every field is a flag of the same name, but for `options`.
+
+    `options` holds those flags of attacks that are set. `Config(epsilon=(0.1,))` sets one, and
+    `config.epsilon` reads it: `None`, or `False` for a yes or no, where it is not set. Which
+    there are follows from the registered attacks.
 
     A field of the data, the network, the defense or the training that is left at `None` takes
     the default of the data set (see `rse_tf.defaults`). Those of an attack stay as they are;
@@ -95,31 +103,7 @@ class Config:
     strategy: str = _flag(_TRAINING, "auto", "devices; auto: all GPUs here", training.STRATEGIES)
 
     attack: tuple[str, ...] = _flag(
-        _ATTACK, ("carlini_wagner",), "one or several, with commas; none: clean images only",
-        ["none", *sorted(ATTACKS)])  # fmt: skip
-    const: tuple[float, ...] | None = _flag(_ATTACK, None, "C&W, zoo: one row for each c")
-    binary_search: bool = _flag(_ATTACK, False, "C&W, zoo: search c for each image instead")
-    binary_search_steps: int | None = _flag(_ATTACK, None, "C&W, zoo: steps of that search")
-    initial_const: float | None = _flag(_ATTACK, None, "C&W, zoo: where the search starts")
-    iterate: str | None = _flag(
-        _ATTACK, None, "C&W, zoo: keep the last or the best iterate", ("last", "best"))
-    confidence: float | None = _flag(_ATTACK, None, "C&W, zoo: margin to win by, in logits")
-    epsilon: tuple[float, ...] | None = _flag(
-        _ATTACK, None, "the others: one row for each L-infinity distance (pgd: or L2)")
-    step_size: float | None = _flag(_ATTACK, None, "bim, pgd, mim: length of a step")
-    attack_steps: int | None = _flag(_ATTACK, None, "steps of an iterative attack")
-    attack_learning_rate: float | None = _flag(_ATTACK, None, "C&W, zoo: rate of its Adam")
-    restarts: int | None = _flag(_ATTACK, None, "pgd: random starts")
-    norm: str | None = _flag(_ATTACK, None, "pgd: norm of the ball", ("linf", "l2"))
-    random_step: float | None = _flag(_ATTACK, None, "rand_fgsm: length of its random step")
-    coordinates: int | None = _flag(_ATTACK, None, "zoo: coordinates per step")
-    solver: str | None = _flag(_ATTACK, None, "zoo: solver", ("adam", "newton"))
-    importance_sampling: bool = _flag(_ATTACK, False, "zoo: look where the image has changed")
-    resize: tuple[int, ...] | None = _flag(
-        _ATTACK, None, "zoo: sizes that the perturbation grows through, such as 32,64")
-    query_noise: str | None = _flag(
-        _ATTACK, None, "zoo: whether the sides of a difference see the same noise",
-        ("fresh", "common"))  # fmt: skip
+        _ATTACK, ("carlini_wagner",), "one or several, with commas; none: clean images only")
     targeted: bool = _flag(_ATTACK, False, "aim at a random other class")
     target_class: tuple[str, ...] | None = _flag(
         _ATTACK, None, "aim at each of these classes in turn, by name")
@@ -148,10 +132,22 @@ class Config:
     export_dir: str | None = _flag(_RUN, None, "rse_tf.export: where the SavedModel goes")
     models_dir: str | None = _flag(_RUN, None, "trained models; default beside the workdir")
     attacks_dir: str | None = _flag(_RUN, None, "attacked images; default inside the workdir")
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            self._check_choice(field)
+    def __init__(self, *, options: Mapping[str, Any] | None = None, **flags: Any) -> None:
+        known, static = config_flags(), _static_flags()
+        unknown = [name for name in flags if name not in known]
+        if unknown:
+            raise TypeError(f"Config has no flag of this name. Received: {', '.join(unknown)}")
+        values = {name: flag.default for name, flag in known.items()} | dict(options or {}) | flags
+        for name in static:
+            object.__setattr__(self, name, values[name])
+        # One that is at what it is without being set, is not set.
+        given = {name: values[name] for name in known if name not in static}
+        given = {name: v for name, v in given.items() if v is not None and v is not False}
+        object.__setattr__(self, "options", given)
+        for flag in known.values():
+            self._check_choice(flag)
         self._expand_paths()
         self._check_attack_flags()
         if self.dataset in DATASETS or self.dataset.endswith(".npz"):
@@ -161,6 +157,14 @@ class Config:
         self._check_activation()
         self._fill_in()
         self._check_numbers()
+        for attack in self.attacks:
+            self.attack_points(attack)
+
+    def __getattr__(self, name: str) -> Any:
+        flag = attack_flags().get(name)
+        if flag is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.__dict__.get("options", {}).get(name, flag.default)
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -169,7 +173,15 @@ class Config:
 
     def attack_points(self, attack: str) -> list[dict[str, Any]]:
         """The hyperparameters of an attack in each row: one per c, or one per epsilon."""
-        return attack_points(attack, dataclasses.asdict(self))
+        of_dataset = attack_defaults(self.dataset)
+        try:
+            return attack_points(attack, self.options, self.seed, of_dataset)
+        except ArgumentError as error:
+            raise self._error(error.name, f"{error.expected}, for --attack={attack}") from error
+
+    def values(self) -> dict[str, Any]:
+        """All flags of the run by name, in the order of `--help`."""
+        return {name: getattr(self, name) for name in config_flags()}
 
     def training_settings(self) -> training.TrainingSettings:
         """How every network of the run is trained."""
@@ -181,16 +193,16 @@ class Config:
 
     def as_flags(self) -> list[str]:
         """The flags that give this same run."""
-        values = dataclasses.asdict(self)
+        values = self.values()
         return [f"--{name}={as_text(values[name])}" for name in values if values[name] is not None]
 
     def _part(self, kind: type[Any]) -> Any:
         names = [field.name for field in dataclasses.fields(kind)]
         return kind(**{name: getattr(self, name) for name in names if hasattr(self, name)})
 
-    def _check_choice(self, field: dataclasses.Field[Any]) -> None:
-        choices, value = field.metadata["choices"], getattr(self, field.name)
-        if field_type(field).startswith("tuple") and not isinstance(value, (tuple, type(None))):
+    def _check_choice(self, field: Flag) -> None:
+        choices, value = field.choices, getattr(self, field.name)
+        if field.kind.startswith("tuple") and not isinstance(value, (tuple, type(None))):
             raise self._error(field.name, "a tuple")
         for item in value if isinstance(value, tuple) else (value,):
             if choices and item is not None and item not in choices:
@@ -203,30 +215,21 @@ class Config:
     def _check_attack_flags(self) -> None:
         if "none" in self.attack and len(self.attack) > 1:
             raise self._error("attack", "none, or one or several attacks")
-        own = sorted({flag for attack in self.attacks for flag in ATTACK_FLAGS[attack]})
+        own = flags_of(self.attacks)
         # Without an attack, the settings of one that a flag file brings along lie idle.
-        known = {flag for names in ATTACK_FLAGS.values() for flag in names} if self.attacks else ()
-        for name in sorted(known):
-            value = getattr(self, name)
-            if name not in own and value is not None and value is not False:
+        for name in sorted(self.options) if self.attacks else ():
+            if name not in own:
                 raise ConfigError(
                     f"--{name} does not apply to --attack={','.join(self.attack)}, which has "
                     + (", ".join(f"--{flag}" for flag in own) or "no flags")
                 )
-        # iterate is "best" by nature in a search.
-        verb = "does not go with" if self.binary_search else "needs"
-        search_only = ("binary_search_steps", "initial_const")
-        for name in ("const", "iterate") if self.binary_search else search_only:
-            if getattr(self, name) is not None:
-                raise ConfigError(f"--{name} {verb} --binary_search")
         if self.target_class is not None and (self.image_class is None or self.targeted):
             raise ConfigError("--target_class needs --image_class, and not --targeted")
         if self.image_class in (self.target_class or ()):
             raise self._error("target_class", "other classes than --image_class")
-        if "deepfool" in self.attacks and (self.targeted or self.target_class):
-            raise ConfigError("--attack=deepfool has no targets: leave out --targeted")
-        if self.resize is not None and list(self.resize) != sorted(self.resize):
-            raise self._error("resize", "growing sizes")
+        for attack in self.attacks:
+            if not ATTACKS[attack].has_targets and (self.targeted or self.target_class):
+                raise ConfigError(f"--attack={attack} has no targets: leave out --targeted")
         if self.substitute is not None and not is_defense(self.substitute):
             raise self._error("substitute", "a defense")
 
@@ -254,22 +257,10 @@ class Config:
                 object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
 
     def _check_numbers(self) -> None:
-        # pgd has one norm for all of its distances, the other attacks have only the other one.
-        only_l2 = self.norm == "l2" and self.attacks == ("pgd",)
         for name in (name for names, _, _ in RANGES for name in names):
-            expected = out_of_range(name, getattr(self, name), only_l2)
+            expected = out_of_range(name, getattr(self, name))
             if expected is not None:
                 raise self._error(name, expected)
-        for attack in self.attacks:
-            if attack.startswith("cleverhans") and 0 in (self.epsilon or ()):
-                raise self._error("epsilon", f"greater than 0 for --attack={attack}")
-        if "cleverhans_pgd" in self.attacks and (self.step_size or 0) > min(self.epsilon or (1,)):
-            raise self._error("step_size", "at most --epsilon for --attack=cleverhans_pgd")
-        for point in self.attack_points("rand_fgsm") if "rand_fgsm" in self.attacks else ():
-            if (self.random_step or 0) > point["epsilon"]:
-                raise self._error("random_step", f"at most --epsilon, {point['epsilon']:g}")
-        if self.norm == "l2" and self.epsilon is None:
-            raise ConfigError("--norm=l2 needs --epsilon: the defaults are L-infinity distances")
         span = self.retraining_epsilon
         if len(span) != 2 or span[0] > span[1]:
             raise self._error("retraining_epsilon", "two numbers, the smaller one first")
@@ -278,9 +269,28 @@ class Config:
         return ConfigError(f"--{name} must be {expected}. Received: {getattr(self, name)!r}")
 
 
-def field_type(field: dataclasses.Field[Any]) -> str:
-    """Returns the type of a flag as text, such as `"int"` or `"tuple[str, ...]"`."""
-    return str(field.type).removesuffix(" | None")
+def config_flags() -> dict[str, Flag]:
+    """Returns all flags of a run by name, those of the registered attacks among them."""
+    found: dict[str, Flag] = {}
+    for name, flag in _static_flags().items():
+        found[name] = flag
+        if name == "attack":
+            found[name] = dataclasses.replace(flag, choices=("none", *sorted(ATTACKS)))
+            found |= {
+                own: dataclasses.replace(flag, group=_ATTACK)
+                for own, flag in attack_flags().items()
+            }
+    return found
+
+
+def _static_flags() -> dict[str, Flag]:
+    fields = [field for field in dataclasses.fields(Config) if field.name != "options"]
+    return {
+        field.name: Flag(
+            field.name, str(field.type).removesuffix(" | None"), field.default, **field.metadata
+        )
+        for field in fields
+    }
 
 
 def as_text(value: Any) -> str:

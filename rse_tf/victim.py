@@ -16,25 +16,16 @@ from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.attacks.attack import Attack
 from rse_tf.crew import Crew
-from rse_tf.defaults import GRADIENTS
 from rse_tf.evaluation import attack_in_batches
 from rse_tf.layers import NOISE_VERSION, CommonNoise, is_random
 from rse_tf.models import AveragedEnsemble, SelfEnsemble
 from rse_tf.settings import Config
 from rse_tf.training import weights_digest
+from rse_tf.utils.options import options_of
 
-# Part of every attack's folder: raise it when the same settings no longer give the same images, of
-# all attacks or of one; and the package's version with it, by which finished tables are known.
+# Part of every attack's folder: raise it when the same settings no longer give the same images of
+# all attacks; and the package's version with it, by which finished tables are known.
 _FORMAT = 2
-_REVISIONS = {
-    "bim": 1, "carlini_wagner": 1, "deepfool": 1, "fgsm": 1, "mim": 1, "pgd": 3, "rand_fgsm": 1,
-}  # fmt: skip
-# These know no loss of the members of an ensemble; ZOO differentiates nothing at all.
-_GRADIENTS = {
-    "carlini_wagner": ("member", "mean_probability"),
-    "deepfool": ("member", "mean_probability"),
-    "zoo": ("mean_probability",),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +45,33 @@ class Setting:
     target: str | None
 
     def __str__(self) -> str:
-        strength = next((n for n in ("const", "epsilon") if n in self.point), "steps")
-        parts = [self.attack, f"{strength}={self.point[strength]:g}", self.target]
+        options = options_of(ATTACKS[self.attack])
+        swept = [name for name, own in options.items() if own.sweep]
+        strength = next((name for name in (*swept, "steps") if name in self.point), None)
+        value = f"{strength}={self.point[strength]:g}" if strength else None
+        parts = [self.attack, value, self.target]
         if self.gradient != "mean_probability":
             parts.append(f"gradient={self.gradient}")
         return " ".join(part for part in parts if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackOutcome:
+    """What one attack setting found.
+
+    Attributes:
+        results: one, or one for each member if it is attacked by the gradient of its members.
+        seconds: time of the attacks, added up over all devices.
+        parameters: what a row says of its attack, but for the gradient.
+        gradient: what was differentiated, or `None` where there is no choice.
+        targets: the classes to reach, integer `[number]`, or `None` for an untargeted attack.
+    """
+
+    results: list[AttackResult]
+    seconds: float
+    parameters: dict[str, Any]
+    gradient: str | None
+    targets: np.ndarray | None
 
 
 class Victim:
@@ -95,55 +108,45 @@ class Victim:
         elif self._draws > 1:  # no members, but draws
             gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
         for attack in self._config.attacks:
-            known = _GRADIENTS.get(attack, GRADIENTS)
+            known = ATTACKS[attack].gradients
             own = tuple(g for g in gradients if g in known) or ("mean_probability",)
             for gradient in own:
                 for target in self._config.target_class or (None,):
                     for point in self._config.attack_points(attack):
-                        yield Setting(attack, self._fitting(point), gradient, target)
+                        point = ATTACKS[attack].for_model(point, is_random(self._model))
+                        yield Setting(attack, point, gradient, target)
 
-    def _fitting(self, point: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of an attack, as they are for this model."""
-        if "noise" in point and not is_random(self._model):
-            return {**point, "noise": "fresh"}  # nothing to have in common
-        if "binary_search_steps" in point and is_random(self._model):
-            return {**point, "abort_early": False}  # by single draws: a matter of luck
-        return point
-
-    def attack(self, setting: Setting) -> tuple[list[AttackResult], float]:
-        """Attacks all images, or looks up what was found before.
-
-        Returns:
-            One result, or one for each member if it is attacked by the gradient of its members;
-            and the seconds that the attacks took.
-        """
+    def attack(self, setting: Setting) -> AttackOutcome:
+        """Attacks all images, or looks up what was found before."""
         one_by_one = setting.gradient == "member"
         models = self._model.members if one_by_one else [self._model]
+        targets = self._targets(setting)
         results, seconds = [], 0.0
         for number, model in enumerate(models, start=1):
             label = f"{self._label}: {setting}"
             label += f" {number}/{len(models)}" if one_by_one else ""
-            result, took = self._attack(setting, model, label)
+            result, took = self._attack(setting, model, targets, label)
             results.append(result)
             seconds += took
-        return results, seconds
+        has_choice = isinstance(self._model, AveragedEnsemble) or self._draws > 1
+        gradient = setting.gradient if has_choice else None
+        return AttackOutcome(results, seconds, self._parameters(setting), gradient, targets)
 
-    def parameters(self, setting: Setting) -> dict[str, Any]:
-        """What a row says of its attack."""
+    def _parameters(self, setting: Setting) -> dict[str, Any]:
+        """What a row says of its attack, but for the gradient."""
         config = self._config
-        targeted = config.targeted or setting.target is not None
-        found: dict[str, Any] = {**setting.point, "targeted": targeted, "attack_draws": self._draws}
-        if isinstance(self._model, AveragedEnsemble) or self._draws > 1:
-            found["gradient"] = setting.gradient
-        if setting.target is not None:
-            found["target"] = setting.target
-        if config.image_class is not None:
-            found["image_class"] = config.image_class
-        if config.substitute is not None:
-            found["substitute"] = config.substitute
-        return found
+        found = {
+            **setting.point,
+            "targeted": config.targeted or setting.target is not None,
+            "attack_draws": self._draws,
+            "target": setting.target,
+            "image_class": config.image_class,
+            "substitute": config.substitute,
+        }
+        optional = ("target", "image_class", "substitute")
+        return {k: value for k, value in found.items() if k not in optional or value is not None}
 
-    def targets(self, setting: Setting) -> np.ndarray | None:
+    def _targets(self, setting: Setting) -> np.ndarray | None:
         """The classes to reach, integer `[number]`, or `None` for an untargeted attack."""
         if setting.target is not None:
             return np.full(len(self._test), self._dataset.class_index(setting.target))
@@ -154,7 +157,7 @@ class Victim:
         return (self._test.labels + shift) % count
 
     def _attack(
-        self, setting: Setting, model: keras.Model, label: str
+        self, setting: Setting, model: keras.Model, targets: np.ndarray | None, label: str
     ) -> tuple[AttackResult, float]:
         test = self._test
         copies = self._crew.copies(model, self._dataset.image_shape)
@@ -164,7 +167,7 @@ class Victim:
             crew=self._crew,
             images=test.images,
             labels=test.labels,
-            targets=self.targets(setting),
+            targets=targets,
             directory=self._folder(setting, model),
             seed=self._config.seed,
             description=label,
@@ -190,10 +193,11 @@ class Victim:
         """A folder for the batches of one attack setting, named after all they follow from."""
         settings = _without_names(victim.get_config())
         mean_loss = setting.gradient == "mean_loss"
+        version = ATTACKS[setting.attack].cache_version
         facts = [
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
             self._config.seed, settings, weights_digest(victim),
-            *([_REVISIONS[setting.attack]] if setting.attack in _REVISIONS else []),
+            *([version] if version else []),
             *([{"noise": NOISE_VERSION}] if is_random(victim) else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())

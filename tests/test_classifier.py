@@ -78,6 +78,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "half softmax": (
         lambda: Subclass(lambda z: tf.nn.softmax(tf.cast(z, tf.bfloat16))), "not probabilities"
     ),
+    "softmax before a linear activation": (
+        lambda: network(keras.layers.Softmax(), keras.layers.Activation("linear")),
+        "not probabilities",
+    ),
+    "half softmax of bright images": (
+        lambda: Subclass(lambda z: tf.nn.softmax(tf.cast(300 * z, tf.float16))),
+        "not probabilities",
+    ),
     "half sigmoid": (
         lambda: Subclass(lambda z: tf.sigmoid(tf.cast(z, tf.float16))), "not probabilities"
     ),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rse_tf.attacks import BIM, AttackResult
 from rse_tf.crew import Crew
-from rse_tf.evaluation import Scorer, attack_in_batches, attacking, score, scoring
+from rse_tf.evaluation import Scorer, attack_in_batches, attacking, mean_score, score, scoring
 from rse_tf.layers import FrozenNoise, NoiseLayer, noise_state, seed_noise
 
 
@@ -34,9 +34,9 @@ def test_score_of_four_images_by_hand() -> None:
     adversarial[0, 0, 0, 0] = 0.3  # L2 0.3, L-infinity 0.3
     adversarial[1, :, :, 0] = 0.2  # L2 0.4, L-infinity 0.2
     adversarial[2, 0, :, 0] = (0.6, 0.8)  # L2 1.0, L-infinity 0.8, but not fooled
-    right_clean = np.array([[True, True, True, False]])
-    right_adversarial = np.array([[False, False, True, False]])
-    result = score(clean, adversarial, right_clean, right_adversarial)
+    correct_clean = np.array([[True, True, True, False]])
+    correct_adversarial = np.array([[False, False, True, False]])
+    result = score(clean, adversarial, correct_clean, correct_adversarial)
     assert result.accuracy == 0.25 and result.accuracy_std == 0
     assert result.misclassified_clean == 0.25
     assert result.success_rate == pytest.approx(2 / 3)
@@ -54,6 +54,25 @@ def test_the_spread_is_that_over_evaluation_seeds() -> None:
     result = score(images, images, np.ones((2, 4), bool), right)
     assert result.accuracy == 0.75
     assert result.accuracy_std == pytest.approx(np.std([1.0, 0.5], ddof=1))
+
+
+def test_spreads_over_seeds_and_over_members_are_two() -> None:
+    images = np.zeros((4, 1, 1, 1))
+    # Member 1: 1 and 1/2 by seed, member 2: 1/4 and 1/2.
+    correct = [np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool),
+               np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool)]  # fmt: skip
+    clean = [np.ones((2, 4), bool)] * 2
+    result = mean_score(images, [images] * 2, clean, correct)
+    assert result.accuracy == pytest.approx((0.75 + 0.375) / 2)
+    assert result.accuracy_std == pytest.approx(np.std([0.625, 0.5], ddof=1))  # of the mean
+    assert result.accuracy_std_members == pytest.approx(np.std([0.75, 0.375], ddof=1))
+    # A member that is wholly certain has no noise, and one seed.
+    result = mean_score(images, [images] * 2, clean, [correct[0], np.ones((1, 4), bool)])
+    assert result.accuracy_std == pytest.approx(np.std([1.0, 0.75], ddof=1))
+    assert result.accuracy_std_members == pytest.approx(np.std([0.75, 1.0], ddof=1))
+    alone = mean_score(images, [images], clean[:1], correct[:1])
+    assert alone == score(images, images, clean[0], correct[0])
+    assert alone.accuracy_std_members is None
 
 
 def test_without_any_success_there_is_no_mean_distortion() -> None:

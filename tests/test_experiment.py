@@ -56,12 +56,12 @@ def test_a_run_reports_one_row_for_each_defense_and_setting(finished: pathlib.Pa
     assert settings == [(d, const) for d in defenses for const in (None, 0.1, 3.0)]
     assert {row.num_images for row in result.rows} == {20}
     assert [row.num_draws for row in result.rows[::3]] == [1, 5, 1, 5]
-    clean = {row.defense: row.accuracy for row in result.rows if row.attack == "none"}
+    clean = {row.defense: row.score.accuracy for row in result.rows if row.attack == "none"}
     assert min(clean["none"], clean["rse"]) > 0.3  # chance is 0.1; one epoch is not much
     for row in result.rows:
         if row.attack != "none":
-            assert row.rms_l2 > 0 and row.max_linf <= 1 and row.seconds > 0
-            assert row.accuracy <= 1 - row.misclassified_clean + 0.15
+            assert row.score.rms_l2 > 0 and row.score.max_linf <= 1 and row.seconds > 0
+            assert row.score.accuracy <= 1 - row.score.misclassified_clean + 0.15
     assert result.flags["const"] == [0.1, 3.0] and "tensorflow" in result.versions
     for name in ("result.csv", "accuracy_vs_c.png", "accuracy_vs_l2.png", "gallery_rse.png"):
         assert (finished / name).stat().st_size > 500
@@ -93,8 +93,8 @@ def test_a_run_killed_in_its_attack_ends_like_an_undisturbed_one(
     expected = [row for row in read_json(finished / "result.json").rows if row.defense == "rse"]
     resumed = read_json(workdir / "result.json").rows
     for ours, theirs in zip(resumed, expected, strict=True):
-        assert (ours.parameters, ours.accuracy) == (theirs.parameters, theirs.accuracy)
-        assert ours.rms_l2 == pytest.approx(theirs.rms_l2, rel=1e-5)
+        assert (ours.parameters, ours.score.accuracy) == (theirs.parameters, theirs.score.accuracy)
+        assert ours.score.rms_l2 == pytest.approx(theirs.score.rms_l2, rel=1e-5)
 
 
 def test_the_halves_of_rse_are_noisy_where_they_say(finished: pathlib.Path) -> None:
@@ -125,7 +125,7 @@ def test_targeted_attacks_aim_at_another_class(
     files = list(tmp_path.rglob("batch_*.npz"))
     with np.load(files[0]) as saved:
         assert saved["success"].mean() > 0.5  # it reached the targets
-    assert row.parameters["targeted"] is True and row.accuracy < 0.5
+    assert row.parameters["targeted"] is True and row.score.accuracy < 0.5
 
 
 def test_a_substitute_is_trained_from_another_seed_and_attacked_instead(
@@ -145,7 +145,7 @@ def test_a_substitute_is_trained_from_another_seed_and_attacked_instead(
     assert "substitute" not in direct.parameters
     # Images made for another network do less harm; 50 of them, both from the same start, so
     # the difference has a standard error of at most sqrt(2 * 0.25 / 50) = 0.1.
-    assert transferred.accuracy > direct.accuracy
+    assert transferred.score.accuracy > direct.score.accuracy
 
 
 def test_evaluating_what_was_never_trained_is_one_line(

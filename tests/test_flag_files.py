@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rse_tf import config
-from rse_tf.reporting import PAPER
-from rse_tf.reproduction import FLAGS, SCALES, row_files, scale_file
+from rse_tf.papers import TABLES
+from rse_tf.papers.reproduce import FLAGS, SCALES, row_files, scale_file
 from rse_tf.settings import Config
 
 ROOT = pathlib.Path(config.__file__).parents[1]
@@ -24,7 +24,7 @@ ROWS = [name for name in FILES if name not in SHARED + SCALED]
 DEFENSES = ("none", "rse", "adversarial_retraining", "distillation", "robust_opt_brelu")
 COMPARED = ("ensemble_bagging", "adversarial_training", "distillation",
             "ensemble_bagging+adversarial_training", "ensemble_bagging+distillation")  # fmt: skip
-# The rows of each exhibit, below its folder.
+# The rows of each table, below its folder.
 EXPECTED = {
     "rse/table2": {*DEFENSES, "rse_authors_code"},
     "rse/table3": set(DEFENSES),
@@ -71,10 +71,10 @@ def own_flags(name: str) -> list[str]:
 
 
 def test_every_table_and_figure_has_its_row_files() -> None:
-    assert EXPECTED.keys() == PAPER.keys()
+    assert EXPECTED.keys() == TABLES.keys()
     found = set()
-    for exhibit, expected in EXPECTED.items():
-        files = row_files(exhibit)
+    for table, expected in EXPECTED.items():
+        files = row_files(table)
         folder = next(path for path in files[0].parents if len(path.parts) == 3)
         names = [path.relative_to(folder).with_suffix("").as_posix() for path in files]
         assert sorted(names) == sorted(expected)

@@ -275,7 +275,7 @@ def test_mim_agrees_with_cleverhans(targeted: bool) -> None:
         (RandFGSM, {"random_step": 0.2}, "at most epsilon"),
         (RandFGSM, {"seed": -1}, "seed"),
         (PGD, {"step_size": 0.1, "seed": 2**31}, "at most"),
-        (PGD, {"step_size": 0.1, "norm": "l1"}, "'linf' or 'l2'"),
+        (PGD, {"step_size": 0.1, "norm": "l1"}, "one of linf, l2"),
         (PGD, {"step_size": 0.1, "restarts": 2, "random_start": False}, "restarts"),
         (PGD, {"step_size": 0.1, "random_start": 1}, "random_start"),
         (MIM, {"step_size": 0.1, "decay": -1}, "decay"),

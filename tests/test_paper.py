@@ -5,49 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
-from typing import Any
 
 import pytest
+from rows import attacked, make_row
 
-from rse_tf.reporting import PAPER, Row, format_exhibit, read_json, write_exhibit
-from rse_tf.reporting.grid import Grid, Line, Setting
-from rse_tf.reporting.rows import plain
-
-PROTOCOL = {"steps": 300, "learning_rate": 1e-3, "targeted": False, "iterate": "last"}
-
-
-def make_row(defense: str, attack: str = "none", accuracy: float = 0.5, **changes: Any) -> Row:
-    """A row on CIFAR-10 and VGG16; RSE comes in the setting of the paper's Table 1."""
-    is_rse = defense == "rse"
-    noise = {"init_noise": 0.4, "inner_noise": 0.1, "distribution": "gaussian"}
-    values: dict[str, Any] = {
-        "dataset": "cifar10",
-        "model": "vgg16",
-        "parameters": {},
-        "noise": {**noise, "init_noise_at": "first_conv"} if is_rse else {},
-        "accuracy_std": 0.0,
-        "rms_l2": 0.0,
-        "mean_l2": None,
-        "median_l2": None,
-        "mean_linf": None,
-        "max_linf": 0.1,
-        "success_rate": 0.5,
-        "misclassified_clean": 0.125,
-        "num_images": 1600,
-        "num_draws": 50 if is_rse else 1,
-        "eval_seeds": 1,
-        "seconds": 1.0,
-    }
-    return Row(defense=defense, attack=attack, accuracy=accuracy, **{**values, **changes})
-
-
-def attacked(defense: str, const: float, accuracy: float = 0.5, **changes: Any) -> Row:
-    parameters = {"const": const, **PROTOCOL, **changes.pop("parameters", {})}
-    return make_row(defense, "carlini_wagner", accuracy, parameters=parameters, **changes)
-
-
-def second_conv(row: Row) -> Row:
-    return Row(**{**row.to_json(), "noise": {**row.noise, "init_noise_at": "second_conv"}})
+from rse_tf.evaluation import Row
+from rse_tf.papers import TABLES, write_table
+from rse_tf.papers.table import Header, Table
+from rse_tf.reporting import read_json
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -66,14 +31,14 @@ def tables(text: str) -> list[list[list[str]]]:
 def test_the_catalogue_has_every_table_and_figure() -> None:
     rse = ["table2", "table3", *(f"figure{number}" for number in range(2, 8)), "zoo"]
     ensembles = ["table2", "table4", "figure1", "figure2"]
-    assert set(PAPER) == {f"rse/{n}" for n in rse} | {f"ensembles/{n}" for n in ensembles}
+    assert set(TABLES) == {f"rse/{n}" for n in rse} | {f"ensembles/{n}" for n in ensembles}
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize("name", TABLES)
 def test_without_rows_only_the_papers_numbers_stand(name: str, tmp_path: pathlib.Path) -> None:
-    paths = write_exhibit(name, [], tmp_path, "to come")
+    paths = write_table(name, [], tmp_path, "to come")
     text = paths[0].read_text()
-    assert text.startswith(f"# {PAPER[name].title}\n\nto come\n\n")
+    assert text.startswith(f"# {TABLES[name].title}\n\nto come\n\n")
     assert "– has not been run." in text and "Images per measured number" not in text
     for table in tables(text):
         for line in table[1:]:
@@ -83,7 +48,7 @@ def test_without_rows_only_the_papers_numbers_stand(name: str, tmp_path: pathlib
 
 def test_other_settings_are_marked_and_named() -> None:
     row = attacked("none", 0.1, 0.25, parameters={"steps": 100}, num_images=100)
-    text = format_exhibit("rse/table2", [row], "")
+    text = TABLES["rse/table2"].format([row], "")
     assert tables(text)[0][6][4] == "25.00† (3.56)"
     assert "† is not the paper's setting: steps=100 instead of 300." in text
     # sqrt(0.5 * 0.5 / 100) = 0.05
@@ -92,7 +57,7 @@ def test_other_settings_are_marked_and_named() -> None:
     same = attacked("none", 0.1, 0.75)
     more = attacked("none", 0.1, 0.5, parameters={"steps": 100}, num_images=5000)
     for rows in ([row, same, more], [more, same, row]):
-        text = format_exhibit("rse/table2", rows, "")
+        text = TABLES["rse/table2"].format(rows, "")
         assert tables(text)[0][6][4] == "75.00 (3.56)" and "†" not in text
 
 
@@ -100,6 +65,8 @@ def test_other_settings_are_marked_and_named() -> None:
     "row",
     [
         attacked("none", 0.1, dataset="stl10"),
+        attacked("none", 0.1, parameters={"image_class": "ship"}),
+        attacked("none", 0.1, parameters={"substitute": "none"}),
         attacked("none", 0.1, model="resnext29"),
         attacked("none", 0.1, parameters={"targeted": True}),
         attacked("none", 0.1, parameters={"attack_draws": 10}),
@@ -110,30 +77,29 @@ def test_other_settings_are_marked_and_named() -> None:
     ids=lambda row: f"{row.dataset}-{row.model}-{row.num_draws}-{row.noise}-{row.parameters}",
 )
 def test_rows_of_other_tables_stay_out(row: Row) -> None:
-    assert PAPER["rse/table2"].rows([row]) == []
+    assert TABLES["rse/table2"].rows([row]) == []
 
 
 def test_more_images_take_the_place_of_fewer() -> None:
     rows = [attacked("none", 0.1, n / 1000, num_images=n) for n in (500, 900, 200)]
-    assert PAPER["rse/table2"].rows(rows) == [rows[1]]
+    assert TABLES["rse/table2"].rows(rows) == [rows[1]]
 
 
 def test_spread_over_seeds_is_shown() -> None:
     row = attacked("rse", 0.1, 0.625, eval_seeds=3, accuracy_std=0.0125)
-    text = format_exhibit("rse/table2", [row], "")
+    text = TABLES["rse/table2"].format([row], "")
     assert tables(text)[0][1][4] == "62.50 ± 1.25 (67.19)"
-    assert "± is the standard deviation" in text
 
 
 def test_rows_that_all_belong_elsewhere_are_named() -> None:
-    text = format_exhibit("rse/table2", [make_row("none", dataset="mnist_5k", model="cnn")], "")
+    text = TABLES["rse/table2"].format([make_row("none", dataset="mnist_5k", model="cnn")], "")
     assert "None of the 1 rows belongs here: they are of mnist_5k with cnn." in text
 
 
 def test_csv_and_json_hold_the_rows_of_the_table_alone(tmp_path: pathlib.Path) -> None:
     rows = [attacked("none", 0.1, 0.25), attacked("none", 0.15), make_row("none", "none", 0.5)]
     flags = {"seed": 3}
-    paths = write_exhibit("rse/table2", rows, tmp_path, "", flags=flags, versions={"x": "1"})
+    paths = write_table("rse/table2", rows, tmp_path, "", flags=flags, versions={"x": "1"})
     assert [path.name for path in paths] == [
         f"rse_table2.{ending}" for ending in ("md", "csv", "json")
     ]
@@ -148,20 +114,45 @@ def test_csv_and_json_hold_the_rows_of_the_table_alone(tmp_path: pathlib.Path) -
     assert json.loads(paths[2].read_text())["rows"][0]["published"]["accuracy"] == 0.035625
 
 
-def test_unknown_exhibits_are_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match="rse/table2, .*Received: 'rse/table9'"):
-        format_exhibit("rse/table9", [], "")
-    with pytest.raises(ValueError, match="Received: 'table2'"):
-        write_exhibit("table2", [], tmp_path, "")
+def test_an_unknown_table_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match="rse/table2, .*Received: 'table2'"):
+        write_table("table2", [], tmp_path, "")
 
 
-def test_a_setting_looks_like_a_row_and_a_grid_lets_columns_win() -> None:
-    setting = Setting({"defense": "rse", "init_noise": 0.4, "const": 1.0, "num_draws": 50})
-    assert (setting.defense, setting.num_draws) == ("rse", 50)
-    assert setting.noise == {"init_noise": 0.4} and setting.parameters == {"const": 1.0}
-    line = Line("line", {"attack": "fgsm", "epsilon": 0.3})
-    column = Line("column", {"attack": "none", "epsilon": None})
-    grid = Grid("title", "corner", (line,), (column,), {"defense": "none"})
+def test_a_column_has_its_way_and_drops_what_a_line_asks() -> None:
+    line = Header("line", {"attack": "fgsm", "epsilon": 0.3})
+    column = Header("column", {"attack": "none", "epsilon": None})
+    table = Table("title", "index", (line,), (column,), {"defense": "none"})
     row = make_row("none")
-    assert grid.cells([row])[0][0].row is row
-    assert plain(setting.parameters, "parameters") == {"const": 1.0}
+    assert table.cells([row])[0][0].row is row
+
+
+@pytest.mark.parametrize("temperature", [10.0, 40.0, 100.0])
+def test_settings_of_a_defense_are_compared_with_the_papers_and_the_sources(
+    temperature: float,
+) -> None:
+    row = make_row("distillation", "none", 0.75, training={"temperature": temperature})
+    text = TABLES["rse/table2"].format([row], "")
+    # The paper's Table 1 says 40, the authors' logs 100.
+    marks = ("" if temperature == 40 else "†", "" if temperature == 100 else "§")
+    assert f"| 75.00{marks[0]} (84.12{marks[1]}) |" in text.replace("  ", " ")
+    said = f"temperature={temperature:g} instead of 40"
+    assert (said in text) == bool(marks[0])
+    assert (f"temperature=100 (ours: {temperature:g})" in text) == bool(marks[1])
+    # The nearest row is taken, and one that does not say stands there unmarked.
+    same = make_row("distillation", "none", 0.5, training={"temperature": 40.0})
+    assert TABLES["rse/table2"].rows([row, same]) == [same]
+    silent = TABLES["rse/table2"].format([make_row("distillation")], "")
+    assert "| 50.00 (84.12) |" in silent.replace("  ", " ")
+
+
+def test_a_spread_says_what_it_is_over() -> None:
+    seeds = attacked("none", 0.1, 0.5, eval_seeds=3, accuracy_std=0.0125)
+    members = attacked("distillation", 0.1, 0.5, accuracy_std_members=0.25, eval_seeds=3)
+    texts = [TABLES["rse/table2"].format(rows, "")
+             for rows in ([seeds], [members], [seeds, members])]  # fmt: skip
+    notes = ["over evaluation seeds.", "over members.",
+             "over evaluation seeds, and over members where a cell is a mean over these."]
+    for text, note in zip(texts, notes, strict=True):
+        assert f"± is the standard deviation {note}" in text
+    assert "50.00 ± 1.25" in texts[2] and "50.00 ± 25.00" in texts[2]

@@ -13,7 +13,8 @@ import pytest
 from digits import some_digits
 from test_report import ROW
 
-from rse_tf import experiment, models, report, reproduction
+from rse_tf import experiment, models, report
+from rse_tf.papers import reproduce
 from rse_tf.data import DataError
 from rse_tf.files import FileError
 from rse_tf.reporting import Gallery, write_report
@@ -133,7 +134,7 @@ def test_a_row_with_a_damaged_result_is_not_finished(
     content: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "result.json").write_text(content)
-    assert reproduction.finished_rows(Config(workdir=str(tmp_path))) is None
+    assert reproduce.finished_rows(Config(workdir=str(tmp_path))) is None
     assert f"{tmp_path}/result.json is not used, and written anew: " in capsys.readouterr().out
 
 

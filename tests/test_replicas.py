@@ -12,13 +12,14 @@ import tensorflow as tf
 import rse_tf
 from rse_tf.layers import Dropout, FusedBatchNormalization
 from rse_tf.models import MODELS
+from rse_tf.training import make_strategy
 
 
 def on_two_replicas(
     build: Callable[[], keras.layers.Layer], call: Callable, batch: np.ndarray
 ) -> tuple[keras.layers.Layer, list[np.ndarray]]:
     """The layer, and what `call(layer, half of the batch)` returns on each replica."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = make_strategy("mirrored")
     half = len(batch) // 2
     with strategy.scope():
         layer = build()

@@ -1,29 +1,35 @@
-"""The files of a run's report."""
+"""The files of a run's report, and of several runs in one."""
 
 from __future__ import annotations
 
 import pathlib
 
 import numpy as np
+import pytest
+from rows import attacked, make_row
 
-from rse_tf.reporting import Gallery, Row, load_galleries, save_gallery, write_report
+from rse_tf import report
+from rse_tf.reporting import (
+    Gallery,
+    load_galleries,
+    read_json,
+    save_gallery,
+    write_json,
+    write_report,
+)
 
-ROW = Row(
-    dataset="digits", model="cnn", defense="none", attack="fgsm", parameters={"epsilon": 0.1},
-    noise={}, accuracy=0.5, accuracy_std=0.0, rms_l2=1.0, mean_l2=1.0, median_l2=1.0,
-    mean_linf=0.1, max_linf=0.1, success_rate=0.5, misclassified_clean=0.0, num_images=2,
-    num_draws=1, eval_seeds=1, seconds=1.0,
-)  # fmt: skip
+ROW = make_row("none", "fgsm", parameters={"epsilon": 0.1}, dataset="digits", model="cnn")
+
+
+def make_gallery(defense: str, number: int = 2, channels: int = 3, value: float = 0.5) -> Gallery:
+    images = np.full((number, 4, 4, channels), value)
+    return Gallery(defense, images, images, labels=["1"] * number, predicted=["2"] * number)
 
 
 def test_the_report_names_its_files_and_leaves_out_what_is_no_picture(
     tmp_path: pathlib.Path,
 ) -> None:
-    def gallery(defense: str, number: int, channels: int) -> Gallery:
-        images = np.full((number, 4, 4, channels), 0.5)
-        return Gallery(defense, images, images, ["1 -> 2"] * number)
-
-    galleries = [gallery("shown", 2, 3), gallery("empty", 0, 3), gallery("spectral", 2, 4)]
+    galleries = [make_gallery("shown"), make_gallery("empty", 0), make_gallery("spectral", 2, 4)]
     paths = write_report(tmp_path, [ROW], galleries, flags={}, versions={})
     assert [path.name for path in paths] == [
         "result.json",
@@ -39,10 +45,10 @@ def test_the_report_names_its_files_and_leaves_out_what_is_no_picture(
 
 def test_a_gallery_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
     clean, adversarial = np.random.default_rng(0).uniform(size=(2, 3, 4, 4, 1))
-    first = Gallery("b", clean, adversarial, ["x → y"] * 3, "digits", ["x"] * 3, ["y"] * 3, ["y"])
-    second = Gallery("a", adversarial, clean, ["", "", ""])
+    first = Gallery("b", clean, adversarial, "digits", ["x"] * 3, ["y"] * 3, ["y"] * 3, "run")
+    second = Gallery("a", adversarial, clean)
     for gallery in (first, second):
-        save_gallery(gallery, tmp_path / f"gallery_{gallery.defense}.npz")
+        save_gallery(gallery, tmp_path / f"{gallery.file_name}.npz")
     found = load_galleries(tmp_path)
     for loaded, saved in zip(found, (second, first), strict=True):
         for name, value in vars(saved).items():
@@ -50,3 +56,52 @@ def test_a_gallery_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
                 np.testing.assert_array_equal(getattr(loaded, name), value)
             else:
                 assert getattr(loaded, name) == (value if isinstance(value, str) else list(value))
+
+
+def test_a_gallery_of_an_earlier_version_is_read(tmp_path: pathlib.Path) -> None:
+    images = np.zeros((1, 4, 4, 1))
+    np.savez(tmp_path / "gallery_rse.npz", defense="rse", clean=images, adversarial=images,
+             titles=["a -> b"], labels=["a"])  # fmt: skip
+    (gallery,) = load_galleries(tmp_path)
+    assert (gallery.defense, list(gallery.labels), gallery.run) == ("rse", ["a"], "")
+
+
+def test_several_runs_are_told_apart_and_keep_their_pictures(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = {"a/one": 0.25, "two": 0.75}
+    for name, value in runs.items():
+        folder = tmp_path / "runs" / name
+        row = attacked("none", 1.0, value)
+        write_json([row, make_row("none", "none", value)], folder / "result.json", flags={},
+                   versions={})  # fmt: skip
+        save_gallery(make_gallery("none", value=value), folder / "gallery_none.npz")
+    output = tmp_path / "report"
+    # A run that is named twice counts once.
+    both = [str(tmp_path / "runs"), str(tmp_path / "runs" / "two")]
+    report.main(["report", *both, f"--output={output}"])
+    rows = read_json(output / "result.json").rows
+    assert [(row.run, row.score.accuracy) for row in rows] == [
+        (name, value) for name, value in runs.items() for _ in range(2)]  # fmt: skip
+    galleries = {gallery.run: gallery for gallery in load_galleries(output)}
+    for name, value in runs.items():
+        assert (galleries[name].clean == value).all()
+        assert (output / f"gallery_{name.replace('/', '_')}_none.png").exists()
+    table = capsys.readouterr().out
+    assert table.startswith("run") and "a/one" in table
+    # One run needs no name.
+    report.main(["report", both[1], f"--output={output / 'single'}"])
+    assert {row.run for row in read_json(output / "single" / "result.json").rows} == {""}
+    assert (output / "single" / "gallery_none.png").exists()
+
+
+def test_a_table_of_the_papers_takes_rows_of_all_runs(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for const in (0.01, 0.1):
+        file = tmp_path / str(const) / "result.json"
+        write_json([attacked("none", const, const)], file, flags={}, versions={})
+    report.main(["report", str(tmp_path), f"--output={tmp_path / 'as'}", "--table=rse/table2"])
+    rows = read_json(tmp_path / "as" / "rse_table2.json").rows
+    assert [(row.run, row.score.accuracy) for row in rows] == [("", 0.01), ("", 0.1)]
+    assert "1.00 (30.38)" in capsys.readouterr().out

@@ -86,3 +86,11 @@ def test_standard_deviation_that_is_none_is_refused_by_its_name(value: Any) -> N
 def test_what_is_no_model_is_refused_with_what_to_do(model: Any, hint: str) -> None:
     with pytest.raises(ValueError, match=f"must be a Keras model. Received: .*{hint}"):
         rse_tf.robustify(model, 0.1, 0.1)
+
+
+def test_a_model_of_probabilities_is_copied_with_a_warning() -> None:
+    layers = [keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((6, 6, 1)), *layers])
+    with pytest.warns(UserWarning, match="ends in a softmax.* take logits"):
+        noisy = rse_tf.robustify(model, 0.1, 0.1)
+    assert noisy.output_shape == (None, 3)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from trainings import SETTINGS, TINY, TINY_SPEC
 
-from rse_tf import experiment, reproduction
+from rse_tf import experiment
 from rse_tf.files import only_writer
-from rse_tf.reproduction import Shard
+from rse_tf.papers import reproduce
+from rse_tf.papers.reproduce import Shard
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import Trainer
 
@@ -49,7 +50,7 @@ def test_shards_share_out_members_and_rows_and_write_no_table(
     monkeypatch.setattr(experiment, "run", lambda config: rows.append(config.defense[0]))
     found = []
     for index in (1, 2, 3):
-        written = reproduction.reproduce(
+        written = reproduce.reproduce(
             "ensembles/table2", "smoke", str(tmp_path), "mnist_*", shard=Shard(index, 3)
         )
         assert written == []

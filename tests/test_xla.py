@@ -23,7 +23,14 @@ import tensorflow as tf  # noqa: E402
 
 import rse_tf  # noqa: E402
 from rse_tf import attacks  # noqa: E402
-from rse_tf.layers import BReLU, Dropout, FusedBatchNormalization, NoiseLayer  # noqa: E402
+from rse_tf.layers import (  # noqa: E402
+    BReLU,
+    CommonNoise,
+    Dropout,
+    FrozenNoise,
+    FusedBatchNormalization,
+    NoiseLayer,
+)
 from rse_tf.training import TrainingSettings, loop  # noqa: E402
 from rse_tf.training.objectives import CrossEntropy  # noqa: E402
 
@@ -38,10 +45,10 @@ def compilations() -> int:
 
 @pytest.fixture(autouse=True)
 def counted() -> Iterator[Callable[[], int]]:
-    """How often XLA has compiled since the test began; at its end the dump is emptied."""
-    yield compilations
+    """How often XLA has compiled since the test began."""
     for file in DUMP.glob("*"):
         file.unlink()
+    yield compilations
 
 
 def small_network(*layers: keras.layers.Layer, seed: int = 0) -> keras.Model:
@@ -117,6 +124,34 @@ def test_a_self_ensemble_has_the_same_law(
     freedom = (CALLS - 1) * len(IMAGES)
     ratio = (means.var(axis=0, ddof=1) / draws.var(axis=0, ddof=1) * 20).mean()
     assert abs(ratio - 1) <= 5 * math.sqrt(2 / freedom)
+
+
+def test_frozen_and_common_noise_hold_their_draw(counted: Callable) -> None:
+    network = noisy_network()
+    frozen, common = FrozenNoise(network, 3), CommonNoise(network)
+    call = compiled(frozen)
+    first = call(IMAGES).numpy()
+    for _ in range(CALLS):
+        np.testing.assert_array_equal(call(IMAGES), first)
+    assert counted() == 1
+    call = compiled(common)
+    before = call(IMAGES).numpy()
+    np.testing.assert_array_equal(call(IMAGES), before)
+    common.redraw()
+    assert np.any(call(IMAGES) != before)
+    assert counted() == 2
+
+
+@pytest.mark.parametrize("name", ["mnist_cnn", "cifar_cnn"])
+def test_a_network_compiles_once(counted: Callable, name: str) -> None:
+    # The others are made of the same layers, and take XLA many times as long on a CPU.
+    side = max(rse_tf.models.MODELS[name].smallest, 8)
+    plain = rse_tf.models.build(name, input_shape=(side, side, 1), num_classes=CLASSES)
+    images = np.random.default_rng(0).random((3, side, side, 1), np.float32)
+    call = compiled(plain)
+    for _ in range(CALLS):
+        np.testing.assert_allclose(call(images), plain(images), rtol=1e-3, atol=1e-5)
+    assert counted() == 1
 
 
 def test_keras_predicts_and_fits_as_it_chooses_on_a_gpu(counted: Callable) -> None:
@@ -227,6 +262,16 @@ def test_an_attack_on_a_noisy_network_compiles_once(counted: Callable) -> None:
     found = [attack(IMAGES, LABELS).adversarial for _ in range(CALLS)]
     assert counted() == 1
     assert not np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("max_rows", [512, 4])
+def test_an_attack_through_a_self_ensemble_compiles_once(counted: Callable, max_rows: int) -> None:
+    ensemble = rse_tf.SelfEnsemble(noisy_network(), 4, max_rows)
+    attack = attacks.PGD(ensemble, **STEPS, jit_compile=True)
+    for _ in range(CALLS):
+        found = attack(IMAGES, LABELS)
+    assert counted() == 1
+    assert 0 < np.abs(found.adversarial - IMAGES).max() <= 0.1 + 1e-6
 
 
 @pytest.mark.parametrize("attack", CANNOT, ids=name_of)

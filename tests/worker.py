@@ -32,7 +32,8 @@ def config(folder: pathlib.Path, **settings: Any) -> Config:
     """The experiment, for the workers and for one process."""
     return Config(
         dataset="mnist_5k", defense=("rse",), attack=("bim",), epsilon=(0.1,), epochs=1,
-        num_images=60, attack_batch_size=20, num_draws=(3,), eval_seeds=2, workdir=str(folder),
+        num_images=60, attack_batch_size=20, num_draws=(9,), eval_seeds=2, workdir=str(folder),
+        regularity=True, stop_error=0.5,
         models_dir=str(folder.parent / "models"), **settings,
     )  # fmt: skip
 
@@ -66,7 +67,9 @@ def main(folder: pathlib.Path, killed_at: int) -> None:
     losses = train(folder / "linear", strategy)
     np.savez(folder / f"worker_{index}.npz", losses=losses, noise=noise(strategy))
     if killed_at == -1:
-        experiment.run(config(folder / "run", strategy="multi_worker"))
+        rows = experiment.run(config(folder / "run", strategy="multi_worker"))
+        text = json.dumps([row.to_json() for row in rows])
+        (folder / f"rows_{index}.json").write_text(text)
 
 
 if __name__ == "__main__":

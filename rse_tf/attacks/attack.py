@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rse_tf.attacks.facts import RunFacts
 from rse_tf.attacks.losses import Logits, joint_logits, loss_direction
 from rse_tf.utils.checks import (
     argument_error,
@@ -18,6 +19,7 @@ from rse_tf.utils.checks import (
     checked_number,
 )
 from rse_tf.utils.classifier import Classifier
+from rse_tf.utils.options import options_of
 
 
 class AttackResult(NamedTuple):
@@ -42,7 +44,7 @@ class AttackResult(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Attack(abc.ABC):
+class Attack(RunFacts, abc.ABC):
     """Base class. A subclass is a dataclass of hyperparameters and one method, `_perturb`.
 
     Attributes:
@@ -147,7 +149,9 @@ class Attack(abc.ABC):
 
     def _scalars(self) -> dict[str, tf.Tensor]:
         values = {name: getattr(self, name) for name in self.scalars}
-        return {name: tf.constant(v) for name, v in values.items() if v is not None}
+        defaults = {name: v for name, v in self._defaults().items() if name in values}
+        values = defaults | {name: v for name, v in values.items() if v is not None}
+        return {name: tf.constant(v) for name, v in values.items()}
 
     def _graph(self, image_shape: tuple[int, ...], targeted: bool) -> Any:
         # Whatever the trace depends on is in the key; the rest are tensors.
@@ -178,8 +182,9 @@ class Attack(abc.ABC):
             tf.TensorSpec([None], tf.int32),
             {name: tf.TensorSpec([], value.dtype) for name, value in self._scalars().items()},
         ]
-        jit = self.jit_compile or None
-        return tf.function(run, input_signature=signature, autograph=False, jit_compile=jit)
+        if self.jit_compile:  # a trace for each number of images: XLA wants to know it everywhere
+            return tf.function(run, autograph=False, jit_compile=True)
+        return tf.function(run, input_signature=signature, autograph=False)
 
     def _classifier(self) -> Classifier:
         # Kept with the graphs, which are of this very model: as long as they live, no other model
@@ -227,6 +232,11 @@ class Attack(abc.ABC):
 
     def _error(self, name: str, expected: str, received: Any) -> ValueError:
         return argument_error(type(self).__name__, name, expected, received)
+
+    def _check_choice(self, name: str) -> None:
+        choices = options_of(type(self))[name].choices or ()
+        if getattr(self, name) not in choices:
+            raise self._error(name, f"one of {', '.join(choices)}", getattr(self, name))
 
     def _check_length(self, name: str, *, positive: bool = False) -> None:
         """Like `_check_number`, of what pixels move by: float32 must be able to show it."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack
+from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class BIM(Attack):
         model: callable from images to logits.
         epsilon: largest L-infinity distance, in pixel units. Strauss et al. (2017) use 0.2 on
             MNIST and 0.02 on CIFAR-10.
-        step_size: length of a step; 0.025 and 0.0025 there.
+        step_size: length of a step. Default epsilon / 8: 0.025 and 0.0025 there.
         steps: number of steps; 8 there.
 
     Raises:
@@ -29,16 +30,23 @@ class BIM(Attack):
         Kurakin, Goodfellow and Bengio (2016), arXiv:1607.02533.
     """
 
-    epsilon: float
-    step_size: float
-    steps: int = 8
+    epsilon: float = option(
+        sweep=True, by_dataset="epsilon", is_length=True, help="one row for each distance"
+    )
+    step_size: float | None = option(None, is_length=True, help="length of a step")
+    steps: int = option(8, flag="attack_steps", help="number of steps")
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "step_size", "steps")
+    cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_length("epsilon")
-        self._check_length("step_size")
+        if self.step_size is not None:
+            self._check_length("step_size")
         self._check_integer("steps", 1)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {"step_size": self.epsilon * (1 / 8)}
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack, per_image, squared_l2
-from rse_tf.attacks.margin import (
-    Descent,
-    Outcome,
-    advantage_of,
-    closer,
-    warn_of_a_const_for_unit_pixels,
-)
+from rse_tf.attacks.attack import per_image, squared_l2
+from rse_tf.attacks.margin import Descent, Outcome, advantage_of, closer
+from rse_tf.attacks.margin_options import MarginAttack
 
 # Keeps the inverse of tanh finite: a pixel at a bound starts this close to it.
 _INSIDE = 0.999999
@@ -31,7 +26,7 @@ Scalars = dict[str, Any]  # tensors, and the numbers of defaults
 
 
 @dataclasses.dataclass(frozen=True)
-class CarliniWagnerL2(Attack):
+class CarliniWagnerL2(MarginAttack):
     """Minimises `||x' - x||^2 + c * max(margin + confidence, 0)` by Adam in tanh space.
 
     The margin is `Z_label - max_other Z`, or `max_other Z - Z_target` with targets; Z are
@@ -71,48 +66,6 @@ class CarliniWagnerL2(Attack):
         arXiv:1608.04644, section VI-A.
     """
 
-    const: float | None = None
-    iterate: str | None = None
-    steps: int = 300
-    learning_rate: float | None = None
-    confidence: float = 0.0
-    binary_search_steps: int | None = None
-    initial_const: float | None = None
-    abort_early: bool | None = None
-    scalars: ClassVar[tuple[str, ...]] = (
-        "const",
-        "steps",
-        "learning_rate",
-        "confidence",
-        "binary_search_steps",
-        "initial_const",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.iterate not in (None, "last", "best"):
-            raise self._error("iterate", "'last' or 'best'", self.iterate)
-        self._check_integer("steps", 1)
-        self._check_number("confidence")
-        if self.binary_search_steps is not None:
-            self._check_integer("binary_search_steps", 1)
-        for name in ("learning_rate", "initial_const"):
-            if getattr(self, name) is not None:
-                self._check_number(name, positive=True)
-        if self.const is not None:
-            self._check_number("const")
-        self._check_either_const_or_search()
-        warn_of_a_const_for_unit_pixels(type(self).__name__, self.const, self.bounds)
-
-    def _check_either_const_or_search(self) -> None:
-        if self.const is None and self.iterate is not None:
-            expected = "None without const: the binary search returns the closest image"
-            raise self._error("iterate", expected, self.iterate)
-        for name in ("binary_search_steps", "initial_const"):
-            if self.const is not None and getattr(self, name) is not None:
-                expected = f"None beside const={self.const}, which is not searched for"
-                raise self._error(name, expected, getattr(self, name))
-
     @property
     def supports_jit(self) -> bool:
         return not self._aborts
@@ -121,22 +74,9 @@ class CarliniWagnerL2(Attack):
     def _aborts(self) -> bool:
         return self.const is None if self.abort_early is None else self.abort_early
 
-    @property
-    def _range(self) -> float:
-        return self.bounds[1] - self.bounds[0]
-
-    def _defaults(self) -> dict[str, Any]:
-        """The hyperparameters of the graph that are `None`, by what they are then."""
-        return {
-            "learning_rate": 1e-3,
-            "binary_search_steps": 9,
-            "initial_const": 1e-3 * self._range**2,
-        }
-
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        scalars = self._defaults() | scalars
         if self.const is None:
             best, steps = self._search(images, classes, targeted, scalars)
             return best, steps, steps + scalars["binary_search_steps"]

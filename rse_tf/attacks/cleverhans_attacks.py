@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack
+from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,12 @@ class _CleverHans(Attack):
         Papernot et al. (2016), arXiv:1610.00768.
     """
 
-    epsilon: float
+    epsilon: float = option(
+        sweep=True,
+        by_dataset="single_step_epsilon",
+        is_length=True,
+        help="one row for each distance",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,13 +82,20 @@ class CleverHansFGM(_CleverHans):
 class _CleverHansIterative(_CleverHans):
     """The steps that CleverHans' iterative attacks share."""
 
-    step_size: float
-    steps: int = 8
+    epsilon: float = option(
+        sweep=True, by_dataset="epsilon", is_length=True, help="one row for each distance"
+    )
+    step_size: float | None = option(None, is_length=True, help="length of a step")
+    steps: int = option(8, flag="attack_steps", help="number of steps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_length("step_size", positive=True)
+        if self.step_size is not None:
+            self._check_length("step_size", positive=True)
         self._check_integer("steps", 1)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {"step_size": self.epsilon * (1 / 8)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +107,13 @@ class CleverHansPGD(_CleverHansIterative):
     Args:
         model: callable from images to logits.
         epsilon: L-infinity distance, in pixel units, greater than zero.
-        step_size: length of a step, at most epsilon.
+        step_size: length of a step, at most epsilon. Default epsilon / 8.
         steps: number of steps.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.step_size > self.epsilon:
+        if self.step_size is not None and self.step_size > self.epsilon:
             raise self._error("step_size", f"at most epsilon, {self.epsilon}", self.step_size)
 
     def _cleverhans(self, images: tf.Tensor, common: dict[str, Any]) -> tuple[tf.Tensor, int]:
@@ -110,7 +123,7 @@ class CleverHansPGD(_CleverHansIterative):
             self._logits,
             images,
             self.epsilon,
-            self.step_size,
+            self.hyperparameters()["step_size"],
             self.steps,
             rand_init=False,
             **common,
@@ -125,7 +138,7 @@ class CleverHansMIM(_CleverHansIterative):
     Args:
         model: callable from images to logits.
         epsilon: L-infinity distance, in pixel units, greater than zero.
-        step_size: length of a step.
+        step_size: length of a step. Default epsilon / 8.
         steps: number of steps.
     """
 
@@ -133,6 +146,11 @@ class CleverHansMIM(_CleverHansIterative):
         from cleverhans.tf2.attacks.momentum_iterative_method import momentum_iterative_method
 
         adversarial = momentum_iterative_method(
-            self._logits, images, self.epsilon, self.step_size, self.steps, **common
+            self._logits,
+            images,
+            self.epsilon,
+            self.hyperparameters()["step_size"],
+            self.steps,
+            **common,
         )
         return adversarial, self.steps

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack, AttackResult, per_image
+from rse_tf.utils.options import option
 
 # What each step goes beyond the boundary, in units of the pixel range: the authors' code adds 1e-4.
 # A share of the gap alone leads nowhere once the gap is down to the rounding of the logits.
@@ -51,10 +52,14 @@ class DeepFool(Attack):
         Moosavi-Dezfooli, Fawzi and Frossard (2016), arXiv:1511.04599, algorithm 2.
     """
 
-    steps: int = 50
-    overshoot: float = 0.02
+    steps: int = option(50, flag="attack_steps", help="number of steps")
+    overshoot: float = option(0.02, quiet=True, help="by what part each step is made longer")
     candidates: int = 10
     scalars: ClassVar[tuple[str, ...]] = ("steps", "overshoot")
+    has_targets: ClassVar[bool] = False
+    # It knows no loss of the members of an ensemble.
+    gradients: ClassVar[tuple[str, ...]] = ("member", "mean_probability")
+    cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack
 from rse_tf.attacks.losses import Logits, loss_direction
+from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,14 @@ class FGSM(Attack):
         Goodfellow, Shlens and Szegedy (2014), arXiv:1412.6572.
     """
 
-    epsilon: float
+    epsilon: float = option(
+        sweep=True,
+        by_dataset="single_step_epsilon",
+        is_length=True,
+        help="one row for each distance",
+    )
     scalars: ClassVar[tuple[str, ...]] = ("epsilon",)
+    cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack, per_image
+from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class MIM(Attack):
     Args:
         model: callable from images to logits.
         epsilon: largest L-infinity distance, in pixel units. Dong et al. use 16/255.
-        step_size: length of a step; epsilon / steps there.
+        step_size: length of a step. Default epsilon / 10: epsilon / steps there.
         steps: number of steps; 10 there.
         decay: what remains of the running sum at each step; 1.0 there. 0 gives BIM.
 
@@ -32,18 +33,25 @@ class MIM(Attack):
         Dong et al., Boosting Adversarial Attacks with Momentum (2018), arXiv:1710.06081.
     """
 
-    epsilon: float
-    step_size: float
-    steps: int = 10
-    decay: float = 1.0
+    epsilon: float = option(
+        sweep=True, by_dataset="epsilon", is_length=True, help="one row for each distance"
+    )
+    step_size: float | None = option(None, is_length=True, help="length of a step")
+    steps: int = option(10, flag="attack_steps", help="number of steps")
+    decay: float = option(1.0, quiet=True, help="what remains of the running sum at each step")
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "step_size", "steps", "decay")
+    cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_length("epsilon")
-        self._check_length("step_size")
+        if self.step_size is not None:
+            self._check_length("step_size")
         self._check_integer("steps", 1)
         self._check_number("decay")
+
+    def _defaults(self) -> dict[str, Any]:
+        return {"step_size": self.epsilon * (1 / 10)}
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]

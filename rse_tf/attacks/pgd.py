@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,8 @@ import tensorflow as tf
 from rse_tf.attacks.attack import Attack, per_image, squared_l2
 from rse_tf.attacks.losses import log_loss, joint_logits
 from rse_tf.attacks.randomness import image_keys, in_ball, in_cube
+from rse_tf.utils.checks import argument_error
+from rse_tf.utils.options import option
 
 # Rounding of the pixels must not carry an image out of the L2 ball.
 _INSIDE = 1 - 1e-6
@@ -26,7 +29,7 @@ class PGD(Attack):
         model: callable from images to logits.
         epsilon: radius of the ball, in pixel units of the norm. Madry et al. use 0.3 on MNIST
             and 8/255 on CIFAR-10, both L-infinity.
-        step_size: length of a step in the norm; 0.01 and 2/255 there.
+        step_size: length of a step in the norm. Default epsilon / 4; 0.01 and 2/255 there.
         steps: number of steps per restart. Default 40 (there on MNIST; 7 or 20 on CIFAR-10).
         restarts: number of random starts. Default 1. Against a model that always returns the
             same, an image keeps its first success and sits out the restarts left; without any,
@@ -45,24 +48,27 @@ class PGD(Attack):
         Madry et al. (2017), arXiv:1706.06083.
     """
 
-    epsilon: float
-    step_size: float
-    steps: int = 40
-    restarts: int = 1
-    norm: str = "linf"
+    epsilon: float = option(
+        sweep=True, by_dataset="epsilon", is_length=True, help="one row for each distance"
+    )
+    step_size: float | None = option(None, is_length=True, help="length of a step")
+    steps: int = option(40, flag="attack_steps", help="number of steps")
+    restarts: int = option(1, quiet=True, help="random starts")
+    norm: str = option("linf", choices=("linf", "l2"), quiet=True, help="norm of the ball")
     random_start: bool = True
     seed: int = 0
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "step_size", "steps", "seed")
+    cache_version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_length("epsilon")
-        self._check_length("step_size")
+        if self.step_size is not None:
+            self._check_length("step_size")
         self._check_integer("steps", 1)
         self._check_integer("restarts", 1)
         self._check_integer("seed", 0)
-        if self.norm not in ("linf", "l2"):
-            raise self._error("norm", "'linf' or 'l2'", self.norm)
+        self._check_choice("norm")
         if not isinstance(self.random_start, bool):
             raise self._error("random_start", "True or False", self.random_start)
         if self.restarts > 1 and not self.random_start:
@@ -71,6 +77,19 @@ class PGD(Attack):
     @property
     def supports_jit(self) -> bool:
         return self.restarts == 1
+
+    @classmethod
+    def run_defaults(
+        cls, of_dataset: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """See `Attack`; the distances of a data set are L-infinity."""
+        if given.get("norm") == "l2" and "epsilon" not in given:
+            expected = "given beside norm=l2: the defaults are L-infinity distances"
+            raise argument_error(cls.__name__, "epsilon", expected, None)
+        return super().run_defaults(of_dataset, given)
+
+    def _defaults(self) -> dict[str, Any]:
+        return {"step_size": self.epsilon * (1 / 4)}
 
     def check_model(self, images: np.ndarray) -> int:
         """See `Attack`; with restarts it also looks whether the model is randomised."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rse_tf.attacks.attack import Attack
 from rse_tf.attacks.randomness import image_keys, signs
+from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +35,18 @@ class RandFGSM(Attack):
         Tramèr et al., Ensemble Adversarial Training (2017), arXiv:1705.07204, section 4.1.
     """
 
-    epsilon: float
-    random_step: float | None = None
+    epsilon: float = option(
+        sweep=True,
+        by_dataset="single_step_epsilon",
+        is_length=True,
+        help="one row for each distance",
+    )
+    random_step: float | None = option(
+        None, is_length=True, quiet=True, help="length of the random step; default epsilon / 2"
+    )
     seed: int = 0
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "random_step", "seed")
+    cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

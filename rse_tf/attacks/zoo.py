@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.attack import squared_l2
-from rse_tf.attacks.carlini_wagner import LOOKS, CarliniWagnerL2, Scalars
+from rse_tf.attacks.carlini_wagner import LOOKS, Scalars
 from rse_tf.attacks.margin import Outcome, advantage_of, closer
 from rse_tf.attacks.randomness import image_keys
 from rse_tf.attacks.zoo_coordinates import (
@@ -23,15 +21,12 @@ from rse_tf.attacks.zoo_coordinates import (
     pick_coordinates,
 )
 from rse_tf.attacks.zoo_descent import State, Task, descend
+from rse_tf.attacks.zoo_options import ZOOOptions
 from rse_tf.attacks.zoo_solvers import adam_step, newton_step, no_moments, put
-
-SOLVERS = ("adam", "newton")
-NOISE = ("fresh", "common")
-_DEFAULT_H = {"adam": 1e-4, "newton": 1e-2}
 
 
 @dataclasses.dataclass(frozen=True)
-class ZOO(CarliniWagnerL2):
+class ZOO(ZOOOptions):
     """Minimises the objective of Carlini and Wagner by queries alone, without a gradient.
 
     The objective is `||x' - x||^2 + c * max(margin + confidence, 0)`. The margin is a difference of
@@ -97,66 +92,6 @@ class ZOO(CarliniWagnerL2):
         arXiv:1708.03999.
     """
 
-    steps: int = 1000
-    coordinates: int = 128
-    solver: str = "adam"
-    h: float | None = None
-    importance_sampling: bool = False
-    resize: tuple[int, ...] = ()
-    tanh_space: bool = False
-    noise: str = "fresh"
-    seed: int = 0
-    max_rows: int = 1024
-    scalars: ClassVar[tuple[str, ...]] = (*CarliniWagnerL2.scalars, "h", "seed")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, smallest in (("coordinates", 1), ("seed", 0), ("max_rows", 1)):
-            self._check_integer(name, smallest)
-        for name, choices in (("solver", SOLVERS), ("noise", NOISE)):
-            if getattr(self, name) not in choices:
-                raise self._error(name, f"one of {choices}", getattr(self, name))
-        for name in ("importance_sampling", "tanh_space"):
-            if not isinstance(getattr(self, name), bool):
-                raise self._error(name, "True or False", getattr(self, name))
-        if self.h is not None:
-            check = self._check_number if self.tanh_space else self._check_length
-            check("h", positive=True)
-        sides = np.asarray(self.resize)
-        if sides.size and (
-            sides.dtype.kind != "i" or sides.ndim != 1 or sides[0] < 1 or (np.diff(sides) < 1).any()
-        ):
-            raise self._error("resize", "rising positive integers", self.resize)
-        object.__setattr__(self, "resize", tuple(int(side) for side in sides))
-        if self.noise == "common" and not callable(getattr(self.model, "redraw", None)):
-            expected = (
-                "a model with a method redraw() when noise='common'; wrap it, for example in "
-                "rse_tf.layers.CommonNoise"
-            )
-            raise self._error("model", expected, self.model)
-
-    def _defaults(self) -> dict[str, Any]:
-        unit = self._unit
-        return {
-            "learning_rate": 1e-2 * (unit if self.solver == "adam" else 1.0),
-            "binary_search_steps": 9,
-            "initial_const": 1e-2 * self._range**2,
-            "h": _DEFAULT_H[self.solver] * unit,
-        }
-
-    @property
-    def _unit(self) -> float:
-        """What the modifier counts in: pixels have a range, tanh space has none."""
-        return 1.0 if self.tanh_space else self._range
-
-    def _check_images(self, images: Any) -> np.ndarray:
-        images = super()._check_images(images)
-        if (self.resize or self.importance_sampling) and images.ndim != 4:
-            raise self._error("images", "[batch, height, width, channels]", images.shape)
-        if self.resize and self.resize[-1] >= min(images.shape[1:3]):
-            raise self._error("resize", f"smaller than the images {images.shape}", self.resize)
-        return images
-
     @property
     def supports_jit(self) -> bool:
         return False
@@ -164,7 +99,6 @@ class ZOO(CarliniWagnerL2):
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        scalars = self._defaults() | scalars
         if self.const is None:
             best, steps = self._search(images, classes, targeted, scalars)
         else:

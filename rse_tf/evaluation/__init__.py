@@ -2,11 +2,13 @@
 
 from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.regularity import Regularity, measure_regularity
-from rse_tf.evaluation.scoring import Score, Scorer, mean_score, score
+from rse_tf.evaluation.result import Row, Score, plain
+from rse_tf.evaluation.scoring import Scorer, mean_score, score
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
 
 __all__ = [
     "Regularity",
+    "Row",
     "Score",
     "Scorer",
     "Stopping",
@@ -14,5 +16,6 @@ __all__ = [
     "mean_score",
     "measure_regularity",
     "measure_stopping",
+    "plain",
     "score",
 ]

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits
 from rse_tf.crew import Crew
+from rse_tf.evaluation.result import Score
 from rse_tf.layers import is_random, seed_noise
 from rse_tf.models import SelfEnsemble
 from rse_tf.utils.checks import checked_classes, checked_images, checked_integer
@@ -131,77 +132,61 @@ def _predictor(classifier: keras.Model | Logits, image_shape: Sequence[int]) -> 
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """How a defense stands up to one attack setting.
-
-    Attributes:
-        accuracy: mean over the evaluation seeds of the share of all images that are still
-            predicted right.
-        accuracy_std: its standard deviation over the seeds; 0 for a single one.
-        rms_l2: square root of the mean over all images of the squared L2 distortion.
-        mean_l2: mean L2 distortion of the successes: images that are predicted right when
-            clean and wrong under attack. `None` without any.
-        median_l2: likewise the median.
-        mean_linf: mean L-infinity distortion of the successes, or `None`.
-        max_linf: largest L-infinity distortion of all images.
-        success_rate: share of the images right when clean that are wrong under attack, or
-            `None` if none was right.
-        misclassified_clean: share of the images that are wrong without any attack.
-    """
-
-    accuracy: float
-    accuracy_std: float
-    rms_l2: float
-    mean_l2: float | None
-    median_l2: float | None
-    mean_linf: float | None
-    max_linf: float
-    success_rate: float | None
-    misclassified_clean: float
-
-
 def score(
     clean: np.ndarray,
     adversarial: np.ndarray,
-    right_clean: np.ndarray,
-    right_adversarial: np.ndarray,
+    correct_clean: np.ndarray,
+    correct_adversarial: np.ndarray,
 ) -> Score:
     """Scores one attack setting.
 
     Args:
         clean: the original images `[number, height, width, channels]`.
         adversarial: the images after the attack, likewise.
-        right_clean: which clean images are predicted right, bool `[seeds, number]`.
-        right_adversarial: which adversarial images are, bool `[seeds, number]`.
+        correct_clean: which clean images are predicted correctly, bool `[seeds, number]`.
+        correct_adversarial: which adversarial images are, bool `[seeds, number]`.
     """
     perturbation = (adversarial - clean).reshape(len(clean), -1).astype(np.float64)
     l2 = np.sqrt(np.sum(perturbation**2, axis=1))
     linf = np.max(np.abs(perturbation), axis=1)
-    success = right_clean & ~right_adversarial
+    success = correct_clean & ~correct_adversarial
     # A success counts once for every evaluation seed that it fooled.
     l2_of_successes = np.broadcast_to(l2, success.shape)[success]
     linf_of_successes = np.broadcast_to(linf, success.shape)[success]
-    accuracies = right_adversarial.mean(axis=1)
+    accuracies = correct_adversarial.mean(axis=1)
     return Score(
         accuracy=float(accuracies.mean()),
-        accuracy_std=float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0,
+        accuracy_std=_spread(accuracies),
         rms_l2=float(np.sqrt(np.mean(l2**2))),
         mean_l2=float(l2_of_successes.mean()) if success.any() else None,
         median_l2=float(np.median(l2_of_successes)) if success.any() else None,
         mean_linf=float(linf_of_successes.mean()) if success.any() else None,
         max_linf=float(linf.max()),
-        success_rate=float(success.sum() / right_clean.sum()) if right_clean.any() else None,
-        misclassified_clean=float(1 - right_clean.mean()),
+        success_rate=float(success.sum() / correct_clean.sum()) if correct_clean.any() else None,
+        misclassified_clean=float(1 - correct_clean.mean()),
     )
 
 
-def mean_score(scores: Sequence[Score]) -> Score:
-    """Averages scores of the same images under attacks of different members of an ensemble.
+def mean_score(
+    clean: np.ndarray,
+    adversarial: Sequence[np.ndarray],
+    correct_clean: Sequence[np.ndarray],
+    correct_adversarial: Sequence[np.ndarray],
+) -> Score:
+    """Averages over the members of an ensemble, of which each was attacked or scored by itself.
 
-    The spread of several is that of their accuracies; what one of them lacks, such as the
-    distortion of successes, is averaged over the others.
+    `accuracy_std` is that of the mean, over the evaluation seeds; `accuracy_std_members` that of
+    the members, each at its mean over the seeds. A number that one member lacks, such as the
+    distortion of its successes, is averaged over the others.
+
+    Args:
+        clean: as for `score`.
+        adversarial: for each member, as for `score`.
+        correct_clean: likewise.
+        correct_adversarial: likewise.
     """
+    parts = zip(adversarial, correct_clean, correct_adversarial, strict=True)
+    scores = [score(clean, *part) for part in parts]
     if len(scores) == 1:
         return scores[0]
     columns = {
@@ -212,7 +197,14 @@ def mean_score(scores: Sequence[Score]) -> Score:
     for name, column in columns.items():
         known = [value for value in column if value is not None]
         means[name] = float(np.mean(known)) if known else None
-    means["accuracy_std"] = float(np.std(columns["accuracy"], ddof=1))
+    # A member without noise has one seed, which stands for all.
+    by_seed = np.broadcast_arrays(*(correct.mean(axis=1) for correct in correct_adversarial))
+    means["accuracy_std"] = _spread(np.mean(by_seed, axis=0))
+    means["accuracy_std_members"] = _spread(np.array(columns["accuracy"]))
     means["rms_l2"] = float(np.sqrt(np.mean(np.square(columns["rms_l2"]))))
     means["max_linf"] = max(columns["max_linf"])
     return Score(**means)
+
+
+def _spread(accuracies: np.ndarray) -> float:
+    return float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0

@@ -6,6 +6,7 @@ import contextlib
 import math
 import numbers
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import keras
 from rse_tf.layers import NoiseLayer, noise_layers
 from rse_tf.models.copying import Copier, input_specs, is_graph
 from rse_tf.models.network import NoiseSettings
+from rse_tf.utils.classifier import last_activation
 
 CONVOLUTIONS = tuple(
     getattr(keras.layers, name)
@@ -62,8 +64,19 @@ def robustify(
             no convolution, or is noisy already; if a layer cannot be made anew from its
             `get_config`, or if the copy differs from the model; if a standard deviation is
             negative or no number.
+
+    Warns:
+        UserWarning: if the model is known to end in a softmax or sigmoid: a noisy network of
+            probabilities trains like one of logits, but ensembles and attacks want logits.
     """
     _check_model(model)
+    ending = last_activation(model)
+    if ending is not None:
+        warnings.warn(
+            f"robustify: model {model.name!r} ends in a {ending}. Ensembles, attacks and scores "
+            "take logits: leave it out before the model is trained, or take its log",
+            stacklevel=2,
+        )
     init_noise = _check_noise("init_noise", init_noise)
     inner_noise = _check_noise("inner_noise", inner_noise)
     noise_before = _NoiseBefore(

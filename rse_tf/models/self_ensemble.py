@@ -102,6 +102,7 @@ class SelfEnsemble(keras.Model):
         if images.shape[0] is not None and images.shape[0] <= self.max_rows:
             return self._average(images)
         # Parts of one size, the last one filled up with black images, for XLA to know all shapes.
+        known = images.shape[0]
         parts = tf.maximum((batch - 1) // self.max_rows + 1, 1)
         rows = (batch + parts - 1) // parts
         others = [[0, 0]] * (images.shape.rank - 1)
@@ -118,7 +119,12 @@ class SelfEnsemble(keras.Model):
             for dtype, shape in ((tf.float32, [None, classes]), (tf.int32, [None]))
         ]
         _, *outputs = tf.while_loop(
-            lambda i, *_: i < parts, part, [tf.constant(0), *outputs], parallel_iterations=1
+            lambda i, *_: i < parts,
+            part,
+            (tf.constant(0), *outputs),
+            parallel_iterations=1,
+            # XLA differentiates a loop only if its length is known.
+            maximum_iterations=None if known is None else (known - 1) // self.max_rows + 1,
         )
         log_probs, draws = (array.stack() for array in outputs)
         return (

@@ -1,4 +1,4 @@
-"""Pictures of attacked images, pixel for pixel."""
+"""Pictures of attacked images."""
 
 from __future__ import annotations
 
@@ -10,42 +10,75 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rse_tf.files import atomic_path
-from rse_tf.reporting.canvas import CHARACTER, LINE, Canvas, checked_images, zoom_for
+from rse_tf.reporting.drawing import DPI, save_png
 
-# In pixels of the PNG.
-_GAP = 14
-_LABELS_WIDTH = 112
 _ROWS = ("clean", "adversarial", "perturbation")
+_SIDE = 150  # small images are enlarged by a whole factor to about so many pixels
+_GAP, _LINE = 12, 17  # between images, and for a line of a caption
 
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
     """Attacked images of one defense, to look at.
 
-    The fields from `dataset` on are for the figures of the papers. Where they are not empty,
-    they hold one name per image.
+    Fields of names hold one for each image, or none at all.
 
     Attributes:
         defense: its name.
         clean: float `[number, height, width, channels]` in [0, 1].
         adversarial: likewise, after the attack.
-        titles: one per image.
         dataset: name of the data set.
-        labels: names of the right classes.
+        labels: names of the correct classes.
         predicted: names of the classes predicted for the adversarial images.
         targets: names of the classes that the attack aimed at.
+        run: which run it is from, in a report of several.
     """
 
     defense: str
     clean: np.ndarray
     adversarial: np.ndarray
-    titles: Sequence[str]
     dataset: str = ""
     labels: Sequence[str] = ()
     predicted: Sequence[str] = ()
     targets: Sequence[str] = ()
+    run: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Name of its files without the ending; no two galleries of a report have the same."""
+        parts = ("gallery", self.run.replace("/", "_"), self.defense)
+        return "_".join(filter(None, parts))
+
+    def check(self, *names: str) -> Gallery:
+        """Returns the gallery with images as float64.
+
+        Args:
+            names: fields that must have a name for each image.
+
+        Raises:
+            ValueError: unless both arrays are floating-point `[n, height, width, 1 or 3]` in
+                [0, 1] with the same shape, at least one image, and one name each.
+        """
+        clean, adversarial = (
+            _checked(f"gallery {self.defense!r}: {name}", getattr(self, name))
+            for name in ("clean", "adversarial")
+        )
+        if clean.shape != adversarial.shape:
+            raise ValueError(
+                f"gallery {self.defense!r}: clean and adversarial must have the same shape. "
+                f"Received: {clean.shape} and {adversarial.shape}"
+            )
+        for name in names:
+            if len(getattr(self, name)) != len(clean):
+                raise ValueError(
+                    f"gallery {self.defense!r} must have one of {name} for each image. "
+                    f"Received: {len(clean)} images, {len(getattr(self, name))} {name}"
+                )
+        return dataclasses.replace(self, clean=clean, adversarial=adversarial)
 
 
 def save_gallery(gallery: Gallery, path: str | os.PathLike[str]) -> None:
@@ -57,10 +90,11 @@ def save_gallery(gallery: Gallery, path: str | os.PathLike[str]) -> None:
 
 def load_galleries(folder: str | os.PathLike[str]) -> list[Gallery]:
     """Reads all galleries of a finished run, in the order of their names."""
+    names = {field.name for field in dataclasses.fields(Gallery)}
     found = []
     for path in sorted(pathlib.Path(folder).glob("gallery_*.npz")):
-        with np.load(path) as file:
-            values: dict[str, Any] = {name: file[name] for name in file.files}
+        with np.load(path) as file:  # an earlier version wrote more fields
+            values: dict[str, Any] = {name: file[name] for name in names & set(file.files)}
         for name, value in values.items():
             if name not in ("clean", "adversarial"):
                 values[name] = value.tolist()
@@ -68,56 +102,76 @@ def load_galleries(folder: str | os.PathLike[str]) -> list[Gallery]:
     return found
 
 
-def plot_gallery(
-    clean: np.ndarray,
-    adversarial: np.ndarray,
-    titles: Sequence[str],
-    path: str | os.PathLike[str],
-) -> None:
+def plot_gallery(gallery: Gallery, path: str | os.PathLike[str]) -> None:
     """Draws clean images, adversarial ones and their differences below each other as a PNG.
 
-    Images are not interpolated: each pixel becomes a square of k x k equal ones, with the
-    value rounded to 8 bits. A perturbation is centred on mid-grey and scaled up until its
-    largest change is black or white; the factor and the L2 norm stand below it.
-
-    Args:
-        clean: floating-point `[n, height, width, channels]` in [0, 1], with 1 or 3 channels.
-        adversarial: the same for the attacked images.
-        titles: n captions, for example `"cat -> dog"`.
-        path: the PNG file.
+    A perturbation is centred on mid-grey and scaled up until its largest change is black or
+    white; the factor and the L2 norm stand below it. The class and the predicted one stand
+    above each column.
 
     Raises:
-        ValueError: if shapes, the number of titles, or values are not as above.
+        ValueError: as `Gallery.check`.
     """
-    clean = checked_images("plot_gallery: clean", clean)
-    adversarial = checked_images("plot_gallery: adversarial", adversarial)
-    if clean.shape != adversarial.shape or len(titles) != len(clean):
-        raise ValueError(
-            "plot_gallery: clean and adversarial must have the same shape, with one title for "
-            f"each image. Received: clean.shape={clean.shape}, "
-            f"adversarial.shape={adversarial.shape}, len(titles)={len(titles)}"
-        )
-    count, height, width, _ = clean.shape
-    zoom = zoom_for(height, width)
-    height, width = height * zoom, width * zoom
-    cell = max(width, 120) + _GAP  # room for the text under narrow images
-    captions = [textwrap.wrap(title, cell // CHARACTER) for title in titles]
-    header = LINE * max(1, *map(len, captions)) + _GAP
-    canvas = Canvas(_LABELS_WIDTH + count * cell, header + 3 * (height + _GAP) + 2 * LINE)
+    names = [name for name in ("labels", "predicted") if len(getattr(gallery, name))]
+    gallery = gallery.check(*names)
+    changes, notes = zip(*map(_perturbation, gallery.clean, gallery.adversarial))
+    titles = [" → ".join(words) for words in zip(*(getattr(gallery, name) for name in names))]
+    blank = [""] * len(gallery.clean)
+    figure = montage(
+        [list(gallery.clean), list(gallery.adversarial), list(changes)],
+        _ROWS,
+        titles or blank,
+        [blank, blank, list(notes)],
+    )
+    save_png(figure, path)
 
-    for line, name in enumerate(_ROWS):
-        middle = header + line * (height + _GAP) + height / 2
-        canvas.text(_LABELS_WIDTH - _GAP, middle, name, ha="right", va="center")
-    for column in range(count):
-        left = _LABELS_WIDTH + column * cell
-        centre = left + (cell - _GAP) / 2
-        canvas.text(centre, header - 6, "\n".join(captions[column]), ha="center", va="bottom")
-        change, note = _perturbation(clean[column], adversarial[column])
-        for line, image in enumerate((clean[column], adversarial[column], change)):
-            top = header + line * (height + _GAP)
-            canvas.image(left + (cell - _GAP - width) // 2, top, image, zoom)
-        canvas.text(centre, header + 3 * (height + _GAP) - _GAP + 5, note, ha="center", va="top")
-    canvas.save(path)
+
+def montage(
+    tiles: Sequence[Sequence[np.ndarray | None]],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    captions: Sequence[Sequence[str]],
+) -> Figure:
+    """Shows images in rows and columns, each enlarged by a whole factor.
+
+    Args:
+        tiles: rows of images `[height, width, 1 or 3]` in [0, 1], None for one that is missing.
+        row_labels: stand to the left.
+        column_labels: stand above.
+        captions: one for each tile, below it.
+    """
+    large = [[None if tile is None else _enlarged(tile) for tile in row] for row in tiles]
+    shapes = [tile.shape for row in large for tile in row if tile is not None]
+    height, width = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+    lines = [max(caption.count("\n") + bool(caption) for caption in row) for row in captions]
+    tops = np.cumsum([0, *(height + _GAP + _LINE * count for count in lines)])
+    across = width + _GAP
+    sheet = np.ones((tops[-1], across * len(column_labels), 3))
+    size = (sheet.shape[1] / DPI + 1.6, sheet.shape[0] / DPI + 1.0)
+    figure = Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
+    axes = figure.subplots()
+    for top, row, words in zip(tops, large, captions):
+        for column, (tile, caption) in enumerate(zip(row, words, strict=True)):
+            middle = column * across + width / 2
+            if tile is None:
+                axes.text(middle, top + height / 2, "–", ha="center", va="center")
+                continue
+            left = column * across + (width - tile.shape[1]) // 2
+            sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+            axes.text(middle, top + tile.shape[0] + 3, caption, ha="center", va="top", fontsize=9)
+    axes.imshow(sheet, interpolation="nearest")
+    wrapped = [textwrap.fill(label, max(8, across // 7)) for label in column_labels]
+    axes.set_xticks(np.arange(len(wrapped)) * across + width / 2, wrapped, fontsize=9)
+    axes.set_yticks(tops[:-1] + height / 2, row_labels, fontsize=9)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _enlarged(tile: np.ndarray) -> np.ndarray:
+    zoom = max(1, round(_SIDE / tile.shape[0]))
+    colour = np.broadcast_to(np.clip(tile, 0, 1), (*tile.shape[:2], 3))
+    return colour.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
 def _perturbation(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarray, str]:
@@ -128,3 +182,22 @@ def _perturbation(clean: np.ndarray, adversarial: np.ndarray) -> tuple[np.ndarra
         return np.full_like(change, 0.5), "unchanged"
     scale = 0.5 / largest
     return 0.5 + scale * change, f"scaled × {scale:.3g}\nL2 = {np.linalg.norm(change):.3g}"
+
+
+def _checked(name: str, images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise ValueError(
+            f"{name} must be [n, height, width, channels] with at least one image "
+            f"and 1 or 3 channels. Received: shape={images.shape}"
+        )
+    # Integers are refused: 0..255 would slip through for dark images and come out wrong.
+    in_bounds = np.issubdtype(images.dtype, np.floating) and bool(
+        np.all((images >= -1e-6) & (images <= 1 + 1e-6))  # false for NaN
+    )
+    if not in_bounds:
+        raise ValueError(
+            f"{name} must be floating-point with values in [0, 1]. Received: "
+            f"dtype={images.dtype}, min={images.min()}, max={images.max()}"
+        )
+    return images.astype(np.float64)

@@ -6,10 +6,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rse_tf.evaluation import Row
 from rse_tf.reporting.gallery import Gallery, plot_gallery, save_gallery
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
-from rse_tf.reporting.rows import Row
-from rse_tf.reporting.tables import write_csv, write_json
+from rse_tf.reporting.results import write_csv, write_json
 
 
 def write_report(
@@ -24,7 +24,7 @@ def write_report(
 
     Args:
         folder: receives `result.json`, `result.csv`, `accuracy_vs_c.png` (or
-            `accuracy_vs_epsilon.png`), `accuracy_vs_l2.png` and a gallery for each defense.
+            `accuracy_vs_epsilon.png`), `accuracy_vs_l2.png` and a gallery for each run and defense.
         rows: one for each defense and attack setting.
         galleries: images to show; empty ones, and images of neither 1 nor 3 channels, are
             left out.
@@ -46,8 +46,8 @@ def write_report(
     for gallery in galleries:
         # Images of any other number of channels are no pictures.
         if len(gallery.clean) and gallery.clean.shape[-1] in (1, 3):
-            path = folder / f"gallery_{gallery.defense}.png"
-            plot_gallery(gallery.clean, gallery.adversarial, gallery.titles, path)
+            path = folder / f"{gallery.file_name}.png"
+            plot_gallery(gallery, path)
             save_gallery(gallery, path.with_suffix(".npz"))
             paths.append(path)
     return paths

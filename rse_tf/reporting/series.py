@@ -1,45 +1,31 @@
-"""Sorts rows into panels and curves, for plots and tables alike."""
+"""Sorts rows into panels and curves, and says what tells them apart."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from rse_tf.reporting.rows import Row
+from rse_tf.evaluation import Row
 
 _NAMES = {
     "none": "no defense",
     "rse": "RSE",
     "robust_opt_brelu": "robust opt. + BReLU",
 }
+_IDENTITY = ("run", "dataset", "model", "defense", "attack", "strength")
 
 
-@dataclasses.dataclass(frozen=True)
-class Series:
-    """One curve.
-
-    Args:
-        label: the defense, with whatever else tells this curve from others.
-        rows: attacked rows, by rising strength.
-        clean: rows without attack of the same defense, data set and model.
-    """
+class Series(NamedTuple):
+    """One curve: its attacked rows by rising strength, and clean ones of the same network."""
 
     label: str
     rows: tuple[Row, ...]
     clean: tuple[Row, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """The curves that belong in one pair of axes.
-
-    Args:
-        title: data set, model and attack.
-        strength: `"const"`, `"epsilon"`, or None where the attack is not swept.
-        series: the curves, in the order in which the rows came.
-    """
+class Panel(NamedTuple):
+    """The curves that belong in one pair of axes; `strength` is None without a sweep."""
 
     title: str
     strength: str | None
@@ -49,15 +35,16 @@ class Panel:
 def distinguishing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
     """Returns the settings by which rows of one attack differ at the same strength.
 
-    Two rows with the same data set, model, defense, attack and strength differ in something
+    Two rows with the same run, data set, model, defense, attack and strength differ in something
     else, such as the number of steps or of draws. A setting that only follows the strength,
     such as a step size of epsilon / 4, is not among them.
     """
-    values = {name: {_setting(row, name) for row in rows} for name in _setting_names(rows)}
+    names = dict.fromkeys(name for row in rows for name in row.settings if name not in _IDENTITY)
+    values = {name: {_setting(row, name) for row in rows} for name in names}
     chosen: tuple[str, ...] = ()
     different = len({_identity(row, chosen) for row in rows})
     # Few values first: of steps and a step size that depends on them, steps is the reason.
-    for name in sorted(values, key=lambda name: len(values[name])):
+    for name in sorted(values, key=lambda name: (len(values[name]), name == "num_draws")):
         told_apart = len({_identity(row, (*chosen, name)) for row in rows})
         if told_apart > different:
             chosen, different = (*chosen, name), told_apart
@@ -68,6 +55,11 @@ def describe_settings(row: Row, names: Iterable[str]) -> str:
     """Returns for example `"steps=300, num_draws=50"`; leaves out what the row has not."""
     found = {name: _setting(row, name) for name in names}
     return ", ".join(f"{name}={value}" for name, value in found.items() if value is not None)
+
+
+def display_name(defense: str) -> str:
+    """Returns the name of a defense as a reader expects it."""
+    return _NAMES.get(defense, defense.replace("_", " "))
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
@@ -103,64 +95,49 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
-    """Sorts the rows of one panel into curves, `(defense, settings) -> attacked, clean`."""
-    curves: dict[tuple[str, str], tuple[list[Row], list[Row]]] = {}
+    """Sorts the rows of one panel into curves, `label -> attacked, clean`."""
+    curves: dict[str, tuple[list[Row], list[Row]]] = {}
 
     def curve(row: Row, names: tuple[str, ...]) -> tuple[list[Row], list[Row]]:
-        key = (row.defense, describe_settings(row, names))
-        return curves.setdefault(key, ([], []))
+        parts = (row.run, display_name(row.defense), describe_settings(row, names))
+        return curves.setdefault(", ".join(filter(None, parts)), ([], []))
 
     names = distinguishing_settings(attacked)
     for row in attacked:
         curve(row, names)[0].append(row)
-    # A clean row knows no attack settings: it starts every curve of its defense and draws.
-    names = distinguishing_settings(clean)
+    # A clean row knows no attack settings: it starts every curve of its network and draws.
+    kinds = {_network(row) for row in attacked}
+    others = [row for row in clean if _network(row) not in kinds]
     for row in clean:
         own = [
-            (rows, starts)
-            for (defense, _), (rows, starts) in curves.items()
-            if defense == row.defense
-            and rows
-            and (rows[0].num_draws, rows[0].noise) == (row.num_draws, row.noise)
-            and rows[0].training == row.training
-            and rows[0].parameters.get("scored") == row.parameters.get("scored")
+            pair for pair in curves.values() if pair[0] and _network(pair[0][0]) == _network(row)
         ]
-        for _, starts in own or [curve(row, names)]:
+        for _, starts in own or [curve(row, distinguishing_settings(others))]:
             starts.append(row)
     return tuple(
         Series(
-            label=", ".join(filter(None, (display_name(defense), settings))),
+            label=label,
             rows=tuple(sorted(rows, key=lambda row: row.strength[1] if row.strength else 0.0)),
             clean=tuple(starts),
         )
-        for (defense, settings), (rows, starts) in curves.items()
+        for label, (rows, starts) in curves.items()
     )
 
 
-def display_name(defense: str) -> str:
-    """Returns the name of a defense as a reader expects it."""
-    return _NAMES.get(defense, defense.replace("_", " "))
+def _network(row: Row) -> tuple[Any, ...]:
+    """Which network of which run a row is about, and how it predicts."""
+    settings = json.dumps([row.noise, row.training], sort_keys=True)
+    return row.run, row.defense, row.num_draws, row.scored, settings
 
 
 def _identity(row: Row, names: tuple[str, ...]) -> tuple[Any, ...]:
     settings = tuple(_setting(row, name) for name in names)
-    return row.dataset, row.model, row.defense, row.attack, row.strength, *settings
-
-
-def _setting_names(rows: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name in _settings(row))
-    return [*names, "num_draws"]
-
-
-def _settings(row: Row) -> dict[str, Any]:
-    return {**row.training, **row.noise, **row.parameters}
+    return *(getattr(row, name) for name in _IDENTITY), *settings
 
 
 def _setting(row: Row, name: str) -> str | None:
     """Returns a setting as text, None if the row has no such setting or it is its strength."""
-    if name == "num_draws":
-        return str(row.num_draws)
-    value = _settings(row).get(name)
+    value = row.settings.get(name)
     if value is None or (row.strength and name == row.strength[0]):
         return None
     return value if isinstance(value, str) else json.dumps(value)

@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 
 
-def argument_error(caller: str, name: str, expected: str, received: Any) -> ValueError:
+class ArgumentError(ValueError):
+    """An argument that cannot be: its name, what it must be, and the message of both."""
+
+    def __init__(self, message: str, name: str = "", expected: str = "") -> None:
+        super().__init__(message)
+        self.name, self.expected = name, expected
+
+
+def argument_error(caller: str, name: str, expected: str, received: Any) -> ArgumentError:
     """The error of an argument: who was called, what it must be, and what came instead."""
-    return ValueError(f"{caller}: {name} must be {expected}. Received: {name}={received!r}")
+    message = f"{caller}: {name} must be {expected}. Received: {name}={received!r}"
+    return ArgumentError(message, name, expected)
 
 
 def checked_images(

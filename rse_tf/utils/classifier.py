@@ -22,8 +22,9 @@ _LOOK = 8
 _ANY_SIZE = 64
 # Half-precision probabilities miss a sum of 1 by so much.
 _SUM_TOLERANCE = 2e-2
-# Makes the logits of a network large, and leaves probabilities between 0 and 1.
-_AMPLIFY = 1000.0
+# Make the logits of a network large, and leave probabilities between 0 and 1. In half precision the
+# first may be too much.
+_BRIGHTER = (1000.0, 30.0, 3.0)
 
 
 class Output(NamedTuple):
@@ -79,7 +80,7 @@ class Classifier:
         self._caller, self._stacked = caller, stacked
         self._training = {"training": False} if _takes_training(model) else {}
         self._outputs = _outputs_of(model)
-        ending = _last_activation(model)
+        ending = last_activation(model)
         if ending is not None:
             raise self._probabilities(f"a model whose last layer is a {ending}")
 
@@ -173,11 +174,18 @@ class Classifier:
             raise self._error("returning finite logits", "NaN or infinite values")
         kind = _kind_of_probabilities(logits)
         # An untrained network may have such logits by chance: those of brighter images tell.
-        if kind is not None and not _ends_in_logits(self.model):
-            brighter = self._single(self.model(images * _AMPLIFY, **self._training))
-            if _kind_of_probabilities(np.asarray(brighter).astype(np.float32)) == kind:
-                raise self._probabilities(kind)
+        if kind is not None and not _ends_in_logits(self.model) and self._stays(kind, images):
+            raise self._probabilities(kind)
         return Output((*logits.shape[:-2], None, logits.shape[-1]), black_box)
+
+    def _stays(self, kind: str, images: tf.Tensor) -> bool:
+        """Whether brighter images give probabilities too, as far as the model is finite there."""
+        for factor in _BRIGHTER:
+            returned = self._single(self.model(images * factor, **self._training))
+            brighter = np.asarray(returned).astype(np.float32)
+            if np.isfinite(brighter).all():
+                return _kind_of_probabilities(brighter) == kind
+        return False
 
     def _single(self, returned: Any) -> Any:
         if isinstance(returned, dict):
@@ -260,8 +268,8 @@ def _is_plain_graph(model: keras.Model) -> bool:
     return type(model).call.__module__.startswith("keras.")
 
 
-def _last_activation(model: Any) -> str | None:
-    """The name of a softmax or sigmoid that a Keras model is known to end in."""
+def last_activation(model: Any) -> str | None:
+    """The name of the softmax or sigmoid that a Keras model is known to end in, or `None`."""
     layer = _last_layer(model)
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
@@ -270,6 +278,7 @@ def _last_activation(model: Any) -> str | None:
 
 
 def _ends_in_logits(model: Any) -> bool:
-    """Whether a Keras model is known to end in a linear layer."""
+    """Whether a Keras model is known to end in a layer of weights without an activation."""
     layer = _last_layer(model)
-    return getattr(getattr(layer, "activation", None), "__name__", None) == "linear"
+    activation = getattr(layer, "activation", None)
+    return hasattr(layer, "kernel") and getattr(activation, "__name__", None) == "linear"

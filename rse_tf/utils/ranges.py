@@ -8,21 +8,21 @@ from typing import Any
 
 # What a number of these flags, or each of several, must be.
 RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (("image_size", "epochs", "batch_size", "attack_steps", "attack_draws", "num_images",
-      "attack_batch_size", "num_draws", "eval_seeds", "binary_search_steps", "members",
-      "retraining_epochs", "restarts", "coordinates", "resize"), lambda x: x >= 1, "at least 1"),
-    (("learning_rate", "attack_learning_rate", "initial_const", "step_size", "temperature"),
+    (("image_size", "epochs", "batch_size", "attack_draws", "num_images",
+      "attack_batch_size", "num_draws", "eval_seeds", "members",
+      "retraining_epochs"), lambda x: x >= 1, "at least 1"),
+    (("learning_rate", "temperature"),
      lambda x: 0 < x < math.inf, "greater than 0"),
-    (("init_noise", "inner_noise", "weight_decay", "confidence", "const", "epsilon", "member_noise",
-      "image_noise", "training_epsilon", "retraining_epsilon", "random_step"),
+    (("init_noise", "inner_noise", "weight_decay", "member_noise",
+      "image_noise", "training_epsilon", "retraining_epsilon"),
      lambda x: 0 <= x < math.inf, "0 or greater"),
     (("seed",), lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1"),
     (("validation_fraction",), lambda x: 0 <= x < 1, "0 or greater and below 1"),
     (("rho",), lambda x: 0 <= x <= 1, "from 0 to 1"),
     (("stop_error",), lambda x: 0 < x < 1, "greater than 0 and below 1"),
 )  # fmt: skip
-# Distances between images, whose pixels lie in [0, 1]; the last three are those of an attack.
-PIXEL_DISTANCES = ("training_epsilon", "retraining_epsilon", "epsilon", "step_size", "random_step")
+# Distances between images, whose pixels lie in [0, 1].
+PIXEL_DISTANCES = ("training_epsilon", "retraining_epsilon")
 
 
 def number(text: str) -> float:
@@ -39,19 +39,18 @@ def number(text: str) -> float:
     return float(numerator) / float(denominator)
 
 
-def out_of_range(name: str, value: Any, l2: bool = False) -> str | None:
+def out_of_range(name: str, value: Any) -> str | None:
     """Returns what a flag must be, or `None` if its value is that.
 
     Args:
         name: the flag, one of those in `RANGES`.
         value: a number, several of them, or `None`.
-        l2: whether the distances of the attack are L2 distances, which may be above 1.
     """
     items = [item for item in (value if isinstance(value, tuple) else (value,)) if item is not None]
     for names, fits, expected in RANGES:
         if name in names and not all(fits(item) for item in items):
             return expected
-    if name in PIXEL_DISTANCES[: 2 if l2 else None] and max(items, default=0) > 1:
+    if name in PIXEL_DISTANCES and max(items, default=0) > 1:
         levels = f"{max(items):g}"
         return f"at most 1, for pixels lie in [0, 1]; {levels} of 255 levels is {levels}/255"
     return None

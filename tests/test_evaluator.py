@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import pytest
 
-from rse_tf import data, models, victim
-from rse_tf.assessment import Assessment
+from rse_tf import data, models
+from rse_tf.attacks import FGSM
+from rse_tf.evaluation import Row
+from rse_tf.evaluator import Evaluator
 from rse_tf.models import AveragedEnsemble
-from rse_tf.reporting import Row
 from rse_tf.settings import Config
 
 NUMBER, CLASSES, SHAPE = 60, 3, (4, 4, 1)
@@ -48,7 +49,7 @@ def settings(folder: pathlib.Path, **flags: Any) -> Config:
 
 
 def rows_of(model: keras.Model, run: Config, dataset: data.Dataset = DATASET, **kw: Any) -> list:
-    return Assessment(run, "mine", model, dataset, **kw).rows()
+    return Evaluator(run, "mine", model, dataset, **kw).rows()
 
 
 # By hand, in float64.
@@ -109,14 +110,14 @@ def ensemble_rows(attack: str, tmp_path_factory: pytest.TempPathFactory) -> list
 def test_an_ensemble_has_a_row_for_each_gradient_and_for_its_single_members(
     ensemble_rows: list[Row], attack: str
 ) -> None:
-    found = [(r.attack, r.parameters["scored"], r.parameters.get("gradient"))
+    found = [(r.attack, r.scored, r.gradient)
              for r in ensemble_rows]  # fmt: skip
     assert found == [
         ("none", "single", None), ("none", "ensemble", None),
         (attack, "single", "member"), (attack, "ensemble", "member"),
         (attack, "ensemble", "mean_loss"), (attack, "ensemble", "mean_probability"),
     ]  # fmt: skip
-    assert {row.parameters["members"] for row in ensemble_rows} == {3}
+    assert {row.members for row in ensemble_rows} == {3}
     assert {(row.num_images, row.num_draws, row.eval_seeds) for row in ensemble_rows} == {
         (NUMBER, 1, 1)}  # nothing is random
     assert all(row.noise == {} for row in ensemble_rows)
@@ -127,10 +128,15 @@ def test_clean_rows_are_the_members_mean_accuracy_and_the_ensembles(
 ) -> None:
     single, ensemble, *_ = ensemble_rows
     each = [accuracy(IMAGES, [kernel]) for kernel in KERNELS]
-    assert single.accuracy == pytest.approx(np.mean(each))
-    assert single.accuracy_std == pytest.approx(np.std(each, ddof=1))
-    assert ensemble.accuracy == pytest.approx(accuracy(IMAGES, KERNELS))
-    assert min(each) != max(each) and single.accuracy != ensemble.accuracy  # else it proves little
+    assert single.score.accuracy == pytest.approx(np.mean(each))
+    # Nothing is random: the members differ, the evaluation seeds do not.
+    assert single.score.accuracy_std_members == pytest.approx(np.std(each, ddof=1))
+    assert single.score.accuracy_std == 0
+    assert ensemble.score.accuracy_std_members is None
+    assert single.seconds is ensemble.seconds is None
+    assert ensemble.score.accuracy == pytest.approx(accuracy(IMAGES, KERNELS))
+    # Else it proves little.
+    assert min(each) != max(each) and single.score.accuracy != ensemble.score.accuracy
 
 
 def test_grad_1_is_the_mean_over_images_made_from_one_member_each(
@@ -140,21 +146,23 @@ def test_grad_1_is_the_mean_over_images_made_from_one_member_each(
     made = [attacked(attack, [kernel]) for kernel in KERNELS]
     own = [accuracy(x, [kernel]) for x, kernel in zip(made, KERNELS)]
     transferred = [accuracy(x, KERNELS) for x in made]
-    assert single.accuracy == pytest.approx(np.mean(own))
-    assert ensemble.accuracy == pytest.approx(np.mean(transferred))
-    assert ensemble.accuracy_std == pytest.approx(np.std(transferred, ddof=1))
-    assert single.rms_l2 == pytest.approx(rms(made), rel=1e-5) == ensemble.rms_l2
-    assert single.misclassified_clean == pytest.approx(1 - ensemble_rows[0].accuracy)
-    assert ensemble.misclassified_clean == pytest.approx(1 - ensemble_rows[1].accuracy)
+    assert single.score.accuracy == pytest.approx(np.mean(own))
+    assert ensemble.score.accuracy == pytest.approx(np.mean(transferred))
+    assert ensemble.score.accuracy_std_members == pytest.approx(np.std(transferred, ddof=1))
+    assert ensemble.score.accuracy_std == 0
+    assert ensemble.seconds == single.seconds > 0
+    assert single.score.rms_l2 == pytest.approx(rms(made), rel=1e-5) == ensemble.score.rms_l2
+    assert single.score.misclassified_clean == pytest.approx(1 - ensemble_rows[0].score.accuracy)
+    assert ensemble.score.misclassified_clean == pytest.approx(1 - ensemble_rows[1].score.accuracy)
 
 
 def test_grad_2_and_the_gradient_of_the_mean_probability(
     ensemble_rows: list[Row], attack: str
 ) -> None:
     for row in ensemble_rows[4:]:
-        x = attacked(attack, KERNELS, row.parameters["gradient"])
-        assert row.accuracy == pytest.approx(accuracy(x, KERNELS))
-        assert row.rms_l2 == pytest.approx(rms([x]), rel=1e-5)
+        x = attacked(attack, KERNELS, row.gradient)
+        assert row.score.accuracy == pytest.approx(accuracy(x, KERNELS))
+        assert row.score.rms_l2 == pytest.approx(rms([x]), rel=1e-5)
     first, second = (attacked(attack, KERNELS, kind) for kind in ("mean_loss", "mean_probability"))
     assert np.any(np.abs(first - second) > EPSILON / 2)  # two attacks, not one
 
@@ -168,33 +176,35 @@ def test_a_single_network_has_one_row_for_each_setting_in_order(tmp_path: pathli
     rows = rows_of(linear(KERNELS[0]), run)
     assert [(row.attack, row.parameters.get("epsilon")) for row in rows] == [
         ("none", None), ("bim", 0.0), ("bim", EPSILON), ("fgsm", 0.0), ("fgsm", EPSILON)]
-    assert all(not {"gradient", "scored", "members"} & set(row.parameters) for row in rows)
+    assert all(row.gradient is row.scored is row.members is None for row in rows)
     expected = [accuracy(attacked(row.attack, KERNELS[:1]), KERNELS[:1]) for row in rows[2::2]]
-    assert [row.accuracy for row in rows[2::2]] == pytest.approx(expected)
-    assert rows[0].accuracy == rows[1].accuracy == rows[3].accuracy  # epsilon 0 changes nothing
+    assert [row.score.accuracy for row in rows[2::2]] == pytest.approx(expected)
+    # An epsilon of 0 changes nothing.
+    assert rows[0].score.accuracy == rows[1].score.accuracy == rows[3].score.accuracy
 
 
 def test_without_an_attack_there_are_clean_rows_only(tmp_path: pathlib.Path) -> None:
     (row,) = rows_of(linear(KERNELS[0]), settings(tmp_path, attack=("none",)))
-    assert (row.attack, row.parameters, row.rms_l2, row.mean_queries) == ("none", {}, 0.0, None)
-    assert row.accuracy == pytest.approx(accuracy(IMAGES, KERNELS[:1]))
+    assert (row.attack, row.parameters, row.mean_queries) == ("none", {}, None)
+    assert row.score.rms_l2 == 0
+    assert row.score.accuracy == pytest.approx(accuracy(IMAGES, KERNELS[:1]))
 
 
 def test_a_substitute_makes_the_images_and_the_defense_is_scored(tmp_path: pathlib.Path) -> None:
     run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,), substitute="none")
     clean, row = rows_of(linear(KERNELS[0]), run, substitute=linear(KERNELS[1]))
-    assert clean.accuracy == pytest.approx(accuracy(IMAGES, KERNELS[:1]))
+    assert clean.score.accuracy == pytest.approx(accuracy(IMAGES, KERNELS[:1]))
     x = attacked("fgsm", KERNELS[1:2])
-    assert row.accuracy == pytest.approx(accuracy(x, KERNELS[:1]))
-    assert row.accuracy > accuracy(attacked("fgsm", KERNELS[:1]), KERNELS[:1])
+    assert row.score.accuracy == pytest.approx(accuracy(x, KERNELS[:1]))
+    assert row.score.accuracy > accuracy(attacked("fgsm", KERNELS[:1]), KERNELS[:1])
     assert row.parameters["substitute"] == "none"
 
 
 def test_several_classes_are_aimed_at_from_images_of_one(tmp_path: pathlib.Path) -> None:
     run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,), image_class="bee",
                    target_class=("cow", "ant"), num_images=8)  # fmt: skip
-    assessment = Assessment(run, "mine", linear(KERNELS[0]), DATASET)
-    _, *rows = assessment.rows()
+    evaluator = Evaluator(run, "mine", linear(KERNELS[0]), DATASET)
+    _, *rows = evaluator.rows()
     assert [(r.parameters["target"], r.parameters["targeted"]) for r in rows] == [
         ("cow", True), ("ant", True)]  # fmt: skip
     bees = IMAGES[LABELS == 1][:8].astype(np.float64)
@@ -203,8 +213,8 @@ def test_several_classes_are_aimed_at_from_images_of_one(tmp_path: pathlib.Path)
         down = ((probabilities(bees, KERNELS[0]) - goal) @ KERNELS[0].T).reshape(bees.shape)
         x = np.clip(bees - EPSILON * np.sign(down), 0, 1)
         right = np.argmax(probabilities(x, KERNELS[0]), axis=1) == 1
-        assert (row.num_images, row.accuracy) == (len(bees), pytest.approx(right.mean()))
-    (gallery,) = assessment.galleries()
+        assert (row.num_images, row.score.accuracy) == (len(bees), pytest.approx(right.mean()))
+    (gallery,) = evaluator.galleries()
     assert list(gallery.targets) == ["cow", "ant"] and list(gallery.labels) == ["bee"] * 2
     np.testing.assert_array_equal(gallery.clean, [bees[0].astype(np.float32)] * 2)
 
@@ -231,11 +241,11 @@ def test_draws_of_one_network_give_gradients_but_no_members(tmp_path: pathlib.Pa
     run = settings(tmp_path, attack=("fgsm",), epsilon=(0.1,), attack_draws=3, num_images=20,
                    gradient=("member", "mean_loss", "mean_probability"))  # fmt: skip
     _, *rows = rows_of(noisy(init_noise=0.5), run, NOISY_DATA)
-    assert [row.parameters["gradient"] for row in rows] == ["mean_loss", "mean_probability"]
+    assert [row.gradient for row in rows] == ["mean_loss", "mean_probability"]
     assert {row.parameters["attack_draws"] for row in rows} == {3}
     # A network without noise has no draws to average.
     _, row = rows_of(noisy(), run, NOISY_DATA)
-    assert row.parameters["attack_draws"] == 1 and "gradient" not in row.parameters
+    assert row.parameters["attack_draws"] == 1 and row.gradient is None
 
 
 def test_attacks_without_a_loss_of_members_are_not_run_under_its_name(
@@ -245,12 +255,12 @@ def test_attacks_without_a_loss_of_members_are_not_run_under_its_name(
     run = settings(tmp_path, attack=("carlini_wagner", "deepfool"), const=(1.0,), attack_steps=2,
                    gradient=("member", "mean_loss", "mean_probability"))  # fmt: skip
     rows = [row for row in rows_of(model, run) if row.attack != "none"]
-    found = {(row.attack, row.parameters["gradient"]) for row in rows}
+    found = {(row.attack, row.gradient) for row in rows}
     assert found == {(attack, gradient) for attack in run.attack
                      for gradient in ("member", "mean_probability")}  # fmt: skip
     _, _, row = rows_of(model, dataclasses.replace(
         run, gradient=("mean_loss",), attack=("deepfool",), const=None))  # fmt: skip
-    assert row.parameters["gradient"] == "mean_probability"
+    assert row.gradient == "mean_probability"
 
 
 def test_a_search_against_noise_never_ends_early(tmp_path: pathlib.Path) -> None:
@@ -280,7 +290,7 @@ def test_stopping_early_is_in_the_rows_and_measured_on_the_clean_ones(
     dataset = data.Dataset("tiny", split, split[:0], split, DATASET.class_names)
     run = settings(tmp_path, attack=("fgsm",), epsilon=(0.1,), stop_error=0.2, num_draws=(50,))
     clean, fgsm = rows_of(noisy(init_noise=0.1), run, dataset)
-    assert clean.parameters["stop_error"] == fgsm.parameters["stop_error"] == 0.2
+    assert clean.stop_error == fgsm.stop_error == 0.2
     assert 1 <= clean.mean_draws <= 50 and 0 <= clean.disagreement <= 0.2
     assert fgsm.mean_draws is None
     assert f"{clean.mean_draws:.1f} of 50 draws on average" in capsys.readouterr().out
@@ -294,6 +304,6 @@ def test_a_revised_attack_is_made_anew(
 ) -> None:
     run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,))
     for revision, folders in ((1, 1), (1, 1), (7, 2)):
-        monkeypatch.setitem(victim._REVISIONS, "fgsm", revision)
+        monkeypatch.setattr(FGSM, "cache_version", revision)
         rows_of(linear(KERNELS[0]), run)
         assert len(list(pathlib.Path(str(run.attacks_dir)).iterdir())) == folders

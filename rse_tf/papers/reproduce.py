@@ -9,15 +9,17 @@ import pathlib
 import shlex
 import time
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 
 from rse_tf import config, experiment
 from rse_tf.data import DATASETS
 from rse_tf.defenses import is_ensemble
+from rse_tf.evaluation import Row, plain
 from rse_tf.files import DAMAGE, reading
-from rse_tf.reporting import PAPER, Row, load_galleries, plain, read_json, write_exhibit
+from rse_tf.papers import TABLES, write_table
+from rse_tf.reporting import load_galleries, read_json
 from rse_tf.settings import Config, ConfigError
 from rse_tf.training import TrainingError
 
@@ -57,24 +59,24 @@ class Shard:
                 return cls(index, number)
         raise ConfigError(f"--shard must be like 2/8, the second of eight. Received: {text!r}")
 
-    def of(self, pieces: Sequence[T]) -> list[T]:
-        """The pieces of this shard; every piece is in one of them."""
-        return list(pieces[self.index - 1 :: self.number])
+    def of(self, tasks: Sequence[T]) -> list[T]:
+        """The tasks of this shard; every task is in one of them."""
+        return list(tasks[self.index - 1 :: self.number])
 
 
-def row_files(exhibit: str, pattern: str = "*") -> list[pathlib.Path]:
-    """Returns the flag files of an exhibit's rows, in a fixed order.
+def row_files(table: str, pattern: str = "*") -> list[pathlib.Path]:
+    """Returns the flag files of a table's rows, in a fixed order.
 
     Args:
-        exhibit: a key of `PAPER`.
-        pattern: which rows, by their names below the exhibit's folder, such as `"mnist_*"`.
+        table: a key of `TABLES`.
+        pattern: which rows, by their names below the table's folder, such as `"mnist_*"`.
 
     Raises:
-        ConfigError: if there is no such exhibit or row, or the files are not here.
+        ConfigError: if there is no such table or row, or the files are not here.
     """
-    if exhibit not in PAPER:
-        raise ConfigError(f"--table must be one of {', '.join(PAPER)}. Received: {exhibit!r}")
-    folder = FLAGS / _SAME_ROWS.get(exhibit, exhibit)
+    if table not in TABLES:
+        raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
+    folder = FLAGS / _SAME_ROWS.get(table, table)
     if not folder.is_dir():
         raise ConfigError(f"no folder {folder}: run this in a checkout of rse_tf, where flags/ is")
     files = sorted(folder.rglob("*.flags"))
@@ -99,12 +101,12 @@ def scale_file(row: pathlib.Path, scale: str) -> pathlib.Path:
     return FLAGS / "scale" / f"{scale}.flags"
 
 
-def list_exhibits() -> str:
+def list_tables() -> str:
     """Returns the names of all tables and figures, what they show, and what they cost."""
     lines = []
-    for name, exhibit in PAPER.items():
+    for name, table in TABLES.items():
         files = row_files(name)
-        lines += [f"{name:<20}{exhibit.title} ({len(files)} runs)"]
+        lines += [f"{name:<20}{table.title} ({len(files)} runs)"]
         if name in _SAME_ROWS:
             lines.append(f"{'':<20}the runs of {_SAME_ROWS[name]}")
             continue
@@ -116,7 +118,7 @@ def list_exhibits() -> str:
 
 
 def reproduce(
-    exhibit: str,
+    table: str,
     scale: str,
     output: str,
     pattern: str,
@@ -124,13 +126,13 @@ def reproduce(
     data_dir: str | None = None,
     shard: Shard | None = None,
 ) -> list[pathlib.Path]:
-    """Runs what is missing of an exhibit, and writes it anew after every row.
+    """Runs what is missing of a table, and writes it anew after every row.
 
-    Networks and attacks are shared by all exhibits of the same `output`. A row that was
+    Networks and attacks are shared by all tables of the same `output`. A row that was
     finished with the same flags is read and not run again; one that was killed goes on.
 
     Args:
-        exhibit: a key of `rse_tf.reporting.PAPER`.
+        table: a key of `rse_tf.papers.TABLES`.
         scale: `"smoke"`, `"cpu"` or `"paper"`.
         output: folder of all runs.
         pattern: which rows are run. The table has all that are finished.
@@ -144,19 +146,19 @@ def reproduce(
         The files of the table or figure.
 
     Raises:
-        ConfigError: if there is no such exhibit, or a flag is impossible.
+        ConfigError: if there is no such table, or a flag is impossible.
         TrainingError: at the end, if a row could not be trained.
     """
     if scale not in SCALES:
         raise ConfigError(f"--scale must be one of {', '.join(SCALES)}. Received: {scale!r}")
-    chosen = row_files(exhibit, pattern)
+    chosen = row_files(table, pattern)
     runs = {
         file: _config(file, scale, pathlib.Path(output), extra, data_dir)
-        for file in row_files(exhibit)
+        for file in row_files(table)
     }
     if any(run.strategy == "multi_worker" for run in runs.values()):
         raise ConfigError("--strategy=multi_worker is for one run: share a table out by --shard")
-    command = _command(exhibit, scale, output, pattern, extra)
+    command = _command(table, scale, output, pattern, extra)
     if shard is not None:
         _train_members([runs[file] for file in chosen], shard)
         chosen = shard.of(chosen)
@@ -178,14 +180,14 @@ def reproduce(
             print(f"finished before: {runs[file].workdir}", flush=True)
             durations.append(0.0)
         if shard is None:
-            paths = _write(exhibit, list(runs.values()), pathlib.Path(output) / scale, command)
+            paths = _write(table, list(runs.values()), pathlib.Path(output) / scale, command)
     if failed:
         raise TrainingError(f"not finished: {', '.join(failed)}; the reasons stand above")
     return paths
 
 
 def _train_members(runs: Sequence[Config], shard: Shard) -> None:
-    """Trains the shard's part of the members of all ensembles, each a piece of work by itself."""
+    """Trains the shard's part of the members of all ensembles, each a task by itself."""
     members = [
         (place, defense, number)
         for place, run in enumerate(runs)
@@ -206,17 +208,17 @@ def _train_members(runs: Sequence[Config], shard: Shard) -> None:
 
 
 def _write(
-    exhibit: str, runs: Sequence[Config], folder: pathlib.Path, command: str
+    table: str, runs: Sequence[Config], folder: pathlib.Path, command: str
 ) -> list[pathlib.Path]:
-    """Writes an exhibit from all its runs that are finished, those of other commands included."""
+    """Writes a table from all its runs that are finished, those of other commands included."""
     finished = [(run, rows) for run in runs if (rows := finished_rows(run)) is not None]
     galleries = []
     for run, _ in finished:
-        folder = pathlib.Path(str(run.workdir))
-        with reading(folder / "gallery_*.npz", f"delete {folder}, and its row is run anew"):
-            galleries += load_galleries(folder)
-    return write_exhibit(
-        exhibit,
+        workdir = pathlib.Path(str(run.workdir))
+        with reading(workdir / "gallery_*.npz", f"delete {workdir}, and its row is run anew"):
+            galleries += load_galleries(workdir)
+    return write_table(
+        table,
         [row for _, rows in finished for row in rows],
         folder,
         _head(command, len(finished), len(runs)),
@@ -236,24 +238,28 @@ def finished_rows(run: Config) -> list[Row] | None:
     except DAMAGE as error:  # or of another version
         print(f"{file} is not used, and written anew: {error}", flush=True)
         return None
-    flags = plain(dataclasses.asdict(run), "flags")
-    # Where the data lies changes nothing.
-    same = result.flags | {"data_dir": None} == flags | {"data_dir": None}
+    flags = plain(run.values(), "flags")
+    same = _set_flags(result.flags) == _set_flags(flags)
     return result.rows if same and result.versions == experiment.versions() else None
 
 
+def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that are set. Where the data lies changes nothing, nor does a flag that is new."""
+    return {n: v for n, v in flags.items() if n != "data_dir" and v is not None and v is not False}
+
+
 def _command(
-    exhibit: str, scale: str, output: str, pattern: str, extra: Sequence[str]
+    table: str, scale: str, output: str, pattern: str, extra: Sequence[str]
 ) -> str:
-    """What stands in the head of an exhibit; where the data lies is nobody else's business."""
-    own = [f"--table={exhibit}", f"--scale={scale}"]
+    """What stands in the head of a table; where the data lies is nobody else's business."""
+    own = [f"--table={table}", f"--scale={scale}"]
     own += [] if pattern == "*" else [f"--rows={pattern}"]
     own += [] if output == OUTPUT else [f"--output={output}"]
     return shlex.join(["python", "-m", "rse_tf.reproduce", *own, *extra])
 
 
 def _head(command: str, finished: int, total: int) -> str:
-    """How an exhibit was made, by what, and how far it is."""
+    """How a table was made, by what, and how far it is."""
     made_by = ", ".join(f"{name} {number}" for name, number in experiment.versions().items())
     missing = "" if finished == total else f"\n\n{finished} of {total} runs are finished."
     return f"Made by `{command}`\n\nwith {made_by}.{missing}"

@@ -1,0 +1,124 @@
+"""The flags of a run's attacks: the options of the registered classes, and what they come to."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rse_tf.attacks import ATTACKS
+from rse_tf.attacks.attack import Attack
+from rse_tf.utils.checks import ArgumentError
+from rse_tf.utils.options import Flag, flag_of, options_of
+
+
+def attack_flags() -> dict[str, Flag]:
+    """Returns the flags of all registered attacks by name.
+
+    Raises:
+        TypeError: if attacks disagree on the type of a flag.
+    """
+    return _flags(tuple(ATTACKS.items()))
+
+
+@functools.lru_cache
+def _flags(attacks: tuple[tuple[str, type[Attack]], ...]) -> dict[str, Flag]:
+    found: dict[str, Flag] = {}
+    owners: dict[str, list[str]] = {}
+    for attack, cls in attacks:
+        for flag in own_flags(cls).values():
+            first = found.setdefault(flag.name, flag)
+            if flag.kind != first.kind:
+                raise TypeError(
+                    f"--{flag.name} must be of one type. Received: {first.kind} of "
+                    f"{owners[flag.name][0]} and {flag.kind} of {attack}"
+                )
+            owners.setdefault(flag.name, []).append(attack)
+    return {
+        name: dataclasses.replace(flag, help=f"{', '.join(owners[name])}: {flag.help}")
+        for name, flag in found.items()
+    }
+
+
+def own_flags(cls: type[Attack]) -> dict[str, Flag]:
+    """Returns the flags of an attack by the names of its options and switches."""
+    fields = {field: flag_of(cls, field) for field in options_of(cls)}
+    switches = {
+        name: Flag(own.flag or name, "bool", False, own.help) for name, own in cls.switches.items()
+    }
+    return fields | switches
+
+
+def flags_of(attacks: Sequence[str]) -> list[str]:
+    """Returns the names of the flags that one of these attacks has, sorted."""
+    return sorted({flag.name for name in attacks for flag in own_flags(ATTACKS[name]).values()})
+
+
+def attack_points(
+    attack: str, flags: Mapping[str, Any], seed: int, of_dataset: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Returns the arguments of an attack in each row of a run: one per c, or one per epsilon.
+
+    Args:
+        attack: its name.
+        flags: the flags of attacks that are set.
+        seed: of the run.
+        of_dataset: the defaults of its data set.
+
+    Raises:
+        ArgumentError: if an option cannot be. Its name is that of the flag.
+    """
+    cls = ATTACKS[attack]
+    own = own_flags(cls)
+    given = {name: flags[flag.name] for name, flag in own.items() if flag.name in flags}
+    try:
+        return _points(cls, given, seed, of_dataset)
+    except ArgumentError as error:
+        name = own[error.name].name if error.name in own else error.name
+        raise ArgumentError(str(error), name, error.expected) from error
+
+
+def _points(
+    cls: type[Attack], given: dict[str, Any], seed: int, of_dataset: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    values = cls.run_defaults(of_dataset, given) | given
+    values = {name: value for name, value in values.items() if name not in cls.switches}
+    options = options_of(cls)
+    swept = next((name for name, own in options.items() if own.sweep), None)
+    points = []
+    for strength in values.pop(swept, (None,)) if swept else (None,):
+        settings = values if strength is None or swept is None else {swept: strength} | values
+        built = cls(_AnyModel(), **settings)
+        _check_lengths(built, settings)
+        found = built.hyperparameters()
+        point = {name: found[name] for name in settings if name in found}
+        if any(field.name == "seed" for field in dataclasses.fields(cls)):
+            point["seed"] = seed % 2**31  # what TensorFlow takes
+        points.append(point)
+    return points
+
+
+def _check_lengths(attack: Attack, settings: Mapping[str, Any]) -> None:
+    if getattr(attack, "norm", "linf") == "l2":  # opposite corners are further away than 1
+        return
+    for name, own in options_of(type(attack)).items():
+        value = settings.get(name)
+        if own.is_length and value is not None and value > 1:
+            levels = f"{value:g}"
+            expected = (
+                f"at most 1, for pixels lie in [0, 1]; {levels} of 255 levels is {levels}/255"
+            )
+            raise ArgumentError(f"{name} must be {expected}", name, expected)
+
+
+class _AnyModel:
+    """Stands for the model of a run that is not there yet: nothing calls it."""
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """A model has it that lets its queries share their noise."""

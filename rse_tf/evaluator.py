@@ -1,0 +1,280 @@
+"""Attacks a trained defense in every setting of a run, scores it, and returns rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from rse_tf import data
+from rse_tf.attacks import AttackResult
+from rse_tf.crew import Crew
+from rse_tf.evaluation import Row, Scorer, mean_score, measure_regularity, measure_stopping
+from rse_tf.layers import is_random, noise_layers
+from rse_tf.models import AveragedEnsemble
+from rse_tf.progress import say
+from rse_tf.reporting import Gallery
+from rse_tf.settings import Config
+from rse_tf.victim import Setting, Victim
+
+_GALLERY_IMAGES = 10
+
+
+class Evaluator:
+    """One trained defense under all attacks of a run.
+
+    Args:
+        config: the run.
+        defense: name of the defense.
+        model: its classifier.
+        dataset: its test images are attacked.
+        substitute: the model to attack in its place, or `None` for the model itself.
+        crew: who attacks and predicts. Default: this process, on one device.
+
+    Raises:
+        DataError: if the data set has no class of a name in the flags.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        defense: str,
+        model: keras.Model,
+        dataset: data.Dataset,
+        substitute: keras.Model | None = None,
+        crew: Crew | None = None,
+    ) -> None:
+        self._config, self._defense, self._model, self._dataset = config, defense, model, dataset
+        self._test = _test_images(config, dataset)
+        attacked = model if substitute is None else substitute
+        self._crew = crew or Crew()
+        self._victim = Victim(config, attacked, dataset, self._test, defense, self._crew)
+        self._members = model.members if isinstance(model, AveragedEnsemble) else []
+        # Without noise all numbers of draws are one and the same.
+        draws = config.num_draws if is_random(model) else (1,)
+        self._scorers = [self._scorer(model, number) for number in draws]
+        self._kept: list[tuple[str | None, AttackResult]] = []
+        # What several rows need.
+        self._single: dict[int, list[Scorer]] = {}
+        self._clean: dict[Scorer, np.ndarray] = {}
+
+    def rows(self) -> list[Row]:
+        """Attacks and scores; returns the clean rows, and one or more for each setting.
+
+        Every process of a run returns the same rows.
+        """
+        rows = [self._with_measurements(row) for row in self._clean_rows()]
+        for setting in self._victim.settings():
+            rows += self._attacked_rows(setting)
+        return rows
+
+    def galleries(self) -> list[Gallery]:
+        """Attacked images to look at, after `rows`: one of each class, or one for each target.
+
+        Of each class, it is one that is correct when clean, as the last setting left it.
+        """
+        scorer, names, test = self._scorers[-1], self._dataset.class_names, self._test
+        if not self._kept:
+            return []
+        if self._config.target_class:  # the first image with every target
+            chosen = [(0, *kept) for kept in self._kept if kept[0]]
+        else:
+            correct = np.flatnonzero(self._correct_clean(scorer, "gallery")[0])
+            _, first = np.unique(test.labels[correct], return_index=True)
+            indices = sorted(correct[first][:_GALLERY_IMAGES])
+            chosen = [(index, *self._kept[-1]) for index in indices]
+        if not chosen:
+            return []
+        clean = np.stack([test.images[index] for index, _, _ in chosen])
+        adversarial = np.stack([result.adversarial[index] for index, _, result in chosen])
+        guesses = scorer.predictions(adversarial, self._config.seed, 2)
+        return [
+            Gallery(
+                defense=self._defense,
+                clean=clean,
+                adversarial=adversarial,
+                dataset=self._config.dataset,
+                labels=[names[test.labels[index]] for index, _, _ in chosen],
+                predicted=[names[guess] for guess in guesses],
+                targets=[target for _, target, _ in chosen if target],
+            )
+        ]
+
+    def _clean_rows(self) -> list[Row]:
+        unharmed = [self._test.images] * max(len(self._members), 1)
+        chosen = self._config.image_class
+        return self._rows("none", unharmed, {} if chosen is None else {"image_class": chosen})
+
+    def _attacked_rows(self, setting: Setting) -> list[Row]:
+        outcome = self._victim.attack(setting)
+        # Keep only the images that the gallery shows; all of them would use too much memory.
+        if setting.target is None:
+            self._kept = [(None, outcome.results[0])]
+        else:
+            first = AttackResult(*(field[:1] for field in outcome.results[0]))
+            self._kept.append((setting.target, first))
+        rows = self._rows(
+            setting.attack,
+            [result.adversarial for result in outcome.results],
+            outcome.parameters,
+            outcome.targets,
+            seconds=outcome.seconds,
+            gradient=outcome.gradient,
+            mean_queries=float(np.mean([result.queries.mean() for result in outcome.results])),
+        )
+        for row in rows:
+            say(
+                f"{self._defense}: {setting} {row.scored or ''}  accuracy "
+                f"{row.score.accuracy:.1%}  RMS L2 {row.score.rms_l2:.3f}"
+            )
+        return rows
+
+    def _rows(
+        self,
+        attack: str,
+        images: list[np.ndarray],
+        parameters: dict[str, Any],
+        targets: np.ndarray | None = None,
+        **facts: Any,
+    ) -> list[Row]:
+        """One row for each number of draws, and one of the single members where there are any.
+
+        Args:
+            attack: its name.
+            images: one array, or one for each member that was attacked by itself.
+            parameters: settings of the attack.
+            targets: the classes to reach.
+            facts: further fields of the rows.
+        """
+        kinds: tuple[str | None, ...] = (None,)
+        if self._members:
+            by_member = attack == "none" or len(images) == len(self._members) > 1
+            kinds = ("single", "ensemble") if by_member else ("ensemble",)
+        rows = []
+        for scorer in self._scorers:
+            for scored in kinds:
+                pairs = [(scorer, part) for part in images]
+                if scored == "single":
+                    pairs = list(zip(self._member_scorers(scorer.num_draws), images))
+                elif attack == "none":
+                    pairs = pairs[:1]
+                label = f"{self._defense}: {attack} scoring"
+                seed = self._config.seed
+                reached = [] if targets is None else [
+                    one.correct(part, targets, seed, 1).mean() for one, part in pairs
+                ]
+                rows.append(Row(
+                    dataset=self._config.dataset,
+                    model=_model_name(self._config),
+                    defense=self._defense,
+                    attack=attack,
+                    parameters=parameters,
+                    noise=_noise(self._model),
+                    score=mean_score(
+                        self._test.images,
+                        [part for _, part in pairs],
+                        [self._correct_clean(one, label) for one, _ in pairs],
+                        [self._correct(one, part, label) for one, part in pairs],
+                    ),
+                    num_images=len(self._test),
+                    num_draws=scorer.num_draws,
+                    eval_seeds=len(scorer.seeds),
+                    scored=scored,
+                    members=len(self._members) or None,
+                    stop_error=self._config.stop_error if scorer.is_random else None,
+                    target_rate=float(np.mean(reached)) if reached else None,
+                    training=self._config.defense_settings().of(self._defense),
+                    **facts,
+                ))  # fmt: skip
+        return rows
+
+    def _with_measurements(self, row: Row) -> Row:
+        """A clean row with what is measured beside its accuracy, if the run asks for it."""
+        if row.scored == "single":  # the loss of an ensemble is its own
+            return row
+        if self._config.regularity:
+            gradient_norm, hessian_trace = self._by_chief(self._regularity, row)
+            row = dataclasses.replace(
+                row, gradient_norm=gradient_norm, hessian_trace=hessian_trace
+            )
+        if row.stop_error is not None:
+            mean_draws, disagreement = self._by_chief(self._stopping, row)
+            row = dataclasses.replace(row, mean_draws=mean_draws, disagreement=disagreement)
+        return row
+
+    def _by_chief(self, measure: Any, row: Row) -> tuple[float, float]:
+        """Two numbers that the chief measures, in every process of the run."""
+        found = measure(row) if self._crew.is_chief else (0.0, 0.0)
+        first, second = self._crew.total(np.array(found, np.float64))
+        return float(first), float(second)
+
+    def _regularity(self, row: Row) -> tuple[float, float]:
+        test, seed = self._test, self._config.seed
+        found = measure_regularity(
+            self._model, test.images, test.labels, num_draws=row.num_draws, seed=seed
+        )
+        say(
+            f"{self._defense}: input gradient {found.gradient_norm:.4g} +- "
+            f"{found.gradient_norm_std_error:.2g}, trace of the input Hessian "
+            f"{found.hessian_trace:.4g} +- {found.hessian_trace_std_error:.2g}"
+        )
+        return found.gradient_norm, found.hessian_trace
+
+    def _stopping(self, row: Row) -> tuple[float, float]:
+        error, seed = float(row.stop_error or 0.0), self._config.seed
+        found = measure_stopping(self._model, self._test.images, row.num_draws, error, seed)
+        say(
+            f"{self._defense}: {found.mean_draws:.1f} of {row.num_draws} draws on average; the "
+            f"others would change the class of {found.disagreement:.2%} of the images"
+        )
+        return found.mean_draws, found.disagreement
+
+    def _correct(self, scorer: Scorer, images: np.ndarray, label: str) -> np.ndarray:
+        if images is self._test.images:
+            return self._correct_clean(scorer, label)
+        return scorer.correct(images, self._test.labels, self._config.seed, 1, label=label)
+
+    def _correct_clean(self, scorer: Scorer, label: str) -> np.ndarray:
+        if scorer not in self._clean:
+            images, labels = self._test.images, self._test.labels
+            correct = scorer.correct(images, labels, self._config.seed, 0, label=label)
+            self._clean[scorer] = correct
+        return self._clean[scorer]
+
+    def _scorer(self, model: keras.Model, num_draws: int) -> Scorer:
+        config = self._config
+        return Scorer(
+            model, num_draws, config.eval_seeds, stop_error=config.stop_error, crew=self._crew
+        )
+
+    def _member_scorers(self, num_draws: int) -> list[Scorer]:
+        if num_draws not in self._single:
+            self._single[num_draws] = [self._scorer(one, num_draws) for one in self._members]
+        return self._single[num_draws]
+
+
+def _test_images(config: Config, dataset: data.Dataset) -> data.Split:
+    test = dataset.test
+    if config.image_class is not None:
+        test = test[test.labels == dataset.class_index(config.image_class)]
+    test = test[: config.num_images]
+    if len(test) < int(config.num_images or 0):
+        say(f"{config.dataset} has {len(test)} such test images; all of them are attacked")
+    return test
+
+
+def _model_name(config: Config) -> str:
+    # Another activation is another network, and none of the papers' own.
+    plain = config.activation == "relu"
+    return str(config.model) if plain else f"{config.model}+{config.activation}"
+
+
+def _noise(model: keras.Model) -> dict[str, Any]:
+    if not any(layer.stddev for layer in noise_layers(model)):
+        return {}
+    # The network's own, which for a defense with noise on its images only is not the run's.
+    network = model.members[0] if isinstance(model, AveragedEnsemble) else model
+    names = ("init_noise", "inner_noise", "distribution", "init_noise_at")
+    return {name: network.get_config()[name] for name in names}
