@@ -21,8 +21,10 @@ ATTACKS: dict[str, type[Attack]] = {
     "cleverhans_fgm": CleverHansFGM,
     "cleverhans_mim": CleverHansMIM,
     "cleverhans_pgd": CleverHansPGD,
+    "ddn": DDN,
     "deepfool": DeepFool,
     "fgsm": FGSM,
+    "fmn": FMN,
     "mim": MIM,
     "pgd": PGD,
     "rand_fgsm": RandFGSM,
@@ -32,7 +34,5 @@ ATTACKS: dict[str, type[Attack]] = {
 __all__ = [
     "ATTACKS",
     "AttackResult",
-    "DDN",
-    "FMN",
     *(attack.__name__ for attack in ATTACKS.values()),
 ]

@@ -24,8 +24,8 @@ class DDN(MinimalDistance):
             Default 0.1. The paper keeps 0.05 throughout.
         relative_step: length of the first step, in radii; a cosine takes it to a hundredth of
             that. Default 2. The paper has 1 pixel range, whatever the radius.
-        selection_draws: draws whose mean decides whether an image is adversarial, on a
-            randomised model. Default 10. Each costs a forward pass per step.
+        selection_draws: draws whose mean probability decides whether an image is adversarial,
+            on a randomised model. Default 10. Each costs a forward pass per step.
         levels: number of values a pixel can have, to which every step rounds; the authors' code
             has 256. Default `None`: no rounding.
 

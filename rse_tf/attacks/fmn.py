@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import tensorflow as tf
 
 from rse_tf.attacks.losses import joint_logits
 from rse_tf.attacks.margin import advantage_of
 from rse_tf.attacks.minimal_distance import MinimalDistance
+from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +34,13 @@ class FMN(MinimalDistance):
         Norm Constraints (2021), arXiv:2102.12827.
     """
 
-    norm: str = "linf"
+    norm: str = option("linf", choices=("linf", "l2"), help="norm of the distance")
+    # Its margin is that of the mean probability: it knows no loss of the members of an ensemble.
+    gradients: ClassVar[tuple[str, ...]] = ("member", "mean_probability")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm not in ("linf", "l2"):
-            raise self._error("norm", "'linf' or 'l2'", self.norm)
+        self._check_choice("norm")
 
     @property
     def _l2(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +13,14 @@ import tensorflow as tf
 from rse_tf.attacks.attack import Attack, per_image, squared_l2
 from rse_tf.attacks.losses import joint_logits
 from rse_tf.attacks.margin import advantage_of, closer
+from rse_tf.utils.options import option
 
 # Where the cosines end: of the change of the radius (FMN), and of the first step's length (both).
 _LAST_GAMMA, _LAST_STEP = 0.001, 0.01
-# Halvings of the way from the original to the closest image found: a thousandth of the distance.
-_BISECTIONS = 10
+# Looks at the straight line through the closest image found. As halvings of the way from the
+# original they leave a thousandth of the distance. On a randomised model they go outward, until
+# three in a row find the image adversarial.
+_LOOKS, _OUTWARD, _IN_A_ROW = 10, 1.02, 3
 # A win by less than this part of the logits' spread is rounding: in another batch it may be none.
 _ROUNDING = 2e-6
 
@@ -43,9 +46,11 @@ class MinimalDistance(Attack):
     An image without any stays as it was.
 
     A randomised model is recognised by two calls that differ. One lucky draw is no adversarial
-    image: there the mean probability of `selection_draws` draws, none of them that of the
-    gradient, decides in every step and in the bisection. The closest of many images that such
-    a mean found adversarial still had some luck: score it anew.
+    image: there the margin of the mean probability of `selection_draws` fresh draws decides in
+    every step, none of them that of the gradient, and so it does of the `success` of a result.
+    The closest of many images that such a mean found adversarial still had some luck. In place
+    of the bisection, it moves outward by 2 % of its distance, up to ten times, until three fresh
+    means in a row confirm it. It stays near the boundary: score it anew.
 
     A subclass chooses the norm and the loss. It differs from both papers in these points, which
     make it scale-free and let 100 gradients suffice where distances are 1e-3 as where they are 2:
@@ -57,11 +62,15 @@ class MinimalDistance(Attack):
     - The bisection at the end, of ten forward passes.
     """
 
-    steps: int = 100
-    gamma: float = 0.1
-    relative_step: float = 2.0
-    selection_draws: int = 10
-    levels: int | None = None
+    steps: int = option(100, flag="attack_steps", help="number of steps")
+    gamma: float = option(0.1, help="part by which the radius changes at first")
+    relative_step: float = option(2.0, help="length of the first step, in radii")
+    selection_draws: int = option(
+        10, help="draws whose mean decides what is adversarial, of a randomised model"
+    )
+    levels: int | None = option(
+        None, quiet=True, help="values of a pixel, to which steps round"
+    )
     scalars: ClassVar[tuple[str, ...]] = ("steps", "gamma", "relative_step")
 
     def __post_init__(self) -> None:
@@ -94,7 +103,10 @@ class MinimalDistance(Attack):
             self._graphs[key] = self._classifier().is_random(images)
         return num_classes
 
-    def _randomness_key(self, image_shape: tuple[int, ...]) -> tuple:
+    def _randomised(self, images: tf.Tensor) -> bool:
+        return self._graphs[self._randomness_key(images.shape[1:])]
+
+    def _randomness_key(self, image_shape: Any) -> Any:
         return ("randomised", id(self.model), tuple(image_shape))
 
     def _perturb(
@@ -108,13 +120,15 @@ class MinimalDistance(Attack):
 
         _, search = tf.while_loop(lambda i, _: i < scalars["steps"], step, [0, search])
         # The steps have judged every image but the last.
-        lead = self._judged(search.images, classes, targeted)
+        lead = _lead(self._logits(search.images), classes, targeted)
         search = self._keep(search, images, lead)
-        best = self._bisect(search.best, images, classes, targeted)
-        randomised = self._graphs[self._randomness_key(images.shape[1:])]
-        draws = self.selection_draws if randomised else 1
+        randomised = self._randomised(images)
+        last_look = self._confirm if randomised else self._bisect
+        best = last_look(search.best, images, classes, targeted)
         spent = tf.fill(tf.shape(classes), scalars["steps"])
-        queries = spent * (1 + draws if randomised else 1) + draws * (1 + _BISECTIONS)
+        draws = self.selection_draws if randomised else 1
+        # A look at the last step's image, and one at the result, of which the caller counts 1.
+        queries = spent * (1 + draws if randomised else 1) + draws * (_LOOKS + 2) - 1
         return best, spent, queries
 
     def _step(
@@ -134,10 +148,8 @@ class MinimalDistance(Attack):
         gradient = self._checked_gradient(tape.gradient(loss, at))
         low, high = self.bounds
         gradient = tf.where(tf.where(gradient < 0, at > low, at < high), gradient, 0.0)
-        if self._graphs[self._randomness_key(images.shape[1:])]:
-            lead = self._judged(at, classes, targeted)
-        else:
-            lead = _lead(joint_logits(opinions), classes, targeted)
+        judges = self._logits(at) if self._randomised(images) else joint_logits(opinions)
+        lead = _lead(judges, classes, targeted)
         search = self._keep(search, images, lead)
 
         progress = tf.cast(i, tf.float32) / tf.cast(scalars["steps"], tf.float32)
@@ -175,33 +187,47 @@ class MinimalDistance(Attack):
         def halve(i, low, high, best):  # type: ignore[no-untyped-def]
             middle = (low + high) / 2
             at = self._rounded(images + per_image(middle, images) * way)
-            adversarial = self._judged(at, classes, targeted) > 0
+            adversarial = _lead(self._logits(at), classes, targeted) > 0
             best = tf.where(per_image(adversarial, images), at, best)
             low, high = tf.where(adversarial, low, middle), tf.where(adversarial, middle, high)
             return i + 1, low, high, best
 
         zero = tf.zeros_like(classes, tf.float32)
         state = [0, zero, zero + 1, best]
-        return tf.while_loop(lambda i, *_: i < _BISECTIONS, halve, state)[-1]
+        return tf.while_loop(lambda i, *_: i < _LOOKS, halve, state)[-1]
 
-    def _judged(self, images: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
-        """By how much the attack wins `[batch]`, of a random model under the mean of draws."""
-        logits = self._logits(images)
-        if self._graphs[self._randomness_key(images.shape[1:])]:
-            draw = tf.nn.log_softmax
+    def _confirm(
+        self, best: tf.Tensor, images: tf.Tensor, classes: tf.Tensor, targeted: bool
+    ) -> tf.Tensor:
+        """The nearest image that fresh means find adversarial in a row, on the line outward."""
+        way = best - images
 
-            def add(n: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                two = tf.stack([total, draw(self._logits(images))])
-                return n + 1, tf.ensure_shape(tf.reduce_logsumexp(two, axis=0), total.shape)
+        def look(i, out, row):  # type: ignore[no-untyped-def]
+            at = self._rounded(images + per_image(out, images) * way)
+            adversarial = _lead(self._logits(at), classes, targeted) > 0
+            row = tf.where(adversarial | (row >= _IN_A_ROW), row + 1, 0)
+            return i + 1, tf.where(row == 0, out * _OUTWARD, out), row
 
-            # One after the other: TensorFlow would run ten at once, in ten times the memory.
-            logits = tf.while_loop(
-                lambda n, _: n < self.selection_draws,
-                add,
-                [1, draw(logits)],
-                parallel_iterations=1,
-            )[1]
-        return _lead(logits, classes, targeted)
+        state = [0, tf.ones_like(classes, tf.float32), tf.zeros_like(classes)]
+        out = tf.while_loop(lambda i, *_: i < _LOOKS, look, state)[1]
+        return self._rounded(images + per_image(out, images) * way)
+
+    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+        """See `Attack`; of a randomised model, the log of the mean probability of draws."""
+        logits = super()._logits(images)
+        if not self._randomised(images):
+            return logits
+
+        def add(n: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            one = tf.nn.log_softmax(super(MinimalDistance, self)._logits(images))
+            two = tf.stack([total, one])
+            return n + 1, tf.ensure_shape(tf.reduce_logsumexp(two, axis=0), total.shape)
+
+        # One after the other: TensorFlow would run ten at once, in ten times the memory.
+        state = [1, tf.nn.log_softmax(logits)]
+        return tf.while_loop(
+            lambda n, _: n < self.selection_draws, add, state, parallel_iterations=1
+        )[1]
 
     def _rounded(self, images: tf.Tensor) -> tf.Tensor:
         """Within the bounds, and on the grid of `levels` values if there is one."""
