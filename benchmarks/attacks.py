@@ -18,7 +18,7 @@ from benchmarks.race import Contestant, Done, Goal, Measurement, Outcome, race, 
 from benchmarks.report import Case, Options, main
 from benchmarks.subjects import Subject, bare_forwards, bare_gradients, network, subject
 from rse_tf import AveragedEnsemble, attacks
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 
 US, FLOOR, FORWARD = "rse_tf", "bare gradient", "bare forward"
 FOOLBOX, ART, CLEVERHANS = "foolbox", "art", "cleverhans"

@@ -19,7 +19,7 @@ import tabulate
 import tensorflow as tf
 
 from benchmarks.race import Measurement, Outcome
-from rse_tf.files import atomic_write_text
+from rse_tf.utils.files import atomic_write_text
 
 PACKAGES = (
     "rse_tf",

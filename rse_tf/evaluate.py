@@ -3,7 +3,7 @@
 python -m rse_tf.evaluate [--dataset=mnist_5k] [--defense=none,rse] [--attack=bim] ...
 """
 
-from rse_tf import config, experiment
+from rse_tf import experiment, flags
 
 if __name__ == "__main__":
-    config.launch(experiment.evaluate, __doc__)
+    flags.launch(experiment.evaluate, __doc__)

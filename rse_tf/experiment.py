@@ -12,15 +12,14 @@ import tensorflow as tf
 
 import rse_tf
 from rse_tf import data, defenses
-from rse_tf.crew import Crew
-from rse_tf.evaluation import Row, Scorer
-from rse_tf.evaluator import Evaluator
-from rse_tf.files import atomic_folder, atomic_write_text
+from rse_tf.config import Config, ConfigError
+from rse_tf.evaluation import Evaluator, Gallery, Row, Scorer
 from rse_tf.models import MODELS, NetworkSpec, export_classifier
-from rse_tf.progress import say
-from rse_tf.reporting import Gallery, format_table, write_report
-from rse_tf.settings import Config, ConfigError
-from rse_tf.training import NotTrainedError, Trainer, make_strategy, use_gpus_politely
+from rse_tf.reporting import format_table, write_report
+from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.files import atomic_folder, atomic_write_text
+from rse_tf.utils.log import log
 
 
 def run(config: Config, may_train: bool = True) -> list[Row]:
@@ -37,24 +36,25 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     Returns:
         One row for each defense and attack setting.
     """
-    crew = assemble(config)
+    pool = assemble(config)
     dataset = load_data(config)
     network_spec(config, dataset)  # a run that cannot be leaves no folder
-    if crew.is_chief and may_train:
+    if pool.is_chief and may_train:
         _write_flags(config)
     models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
     substitute = _train_substitute(config, dataset, may_train)
-    if crew.is_chief and not may_train:
+    if pool.is_chief and not may_train:
         _write_flags(config)
-    rows: list[Row] = []
+    settings, rows = config.evaluation_settings(), list[Row]()
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        evaluator = Evaluator(config, defense, model, dataset, substitute, crew)
+        training = config.defense_settings().of(defense)
+        evaluator = Evaluator(settings, defense, model, dataset, substitute, pool, training)
         rows += evaluator.rows()
         galleries += evaluator.galleries()
-    if crew.is_chief:
+    if pool.is_chief:
         report(config, rows, galleries)
-    crew.wait()  # a worker that leaves early looks like one that died
+    pool.barrier()  # a worker that leaves early looks like one that died
     return rows
 
 
@@ -81,7 +81,7 @@ def train(config: Config) -> None:
     for defense in config.defense:
         train_defense(config, defense, dataset)
     _train_substitute(config, dataset)
-    say(f"trained networks: {config.models_dir}")
+    log(f"trained networks: {config.models_dir}")
 
 
 def evaluate(config: Config) -> list[Row]:
@@ -104,26 +104,26 @@ def export(config: Config) -> None:
         raise ConfigError("rse_tf.export needs --export_dir=DIR, one --defense, one --num_draws")
     if pathlib.Path(config.export_dir).exists():
         raise ConfigError(f"--export_dir must be a new folder. Received: {config.export_dir}")
-    crew = assemble(config)
+    pool = assemble(config)
     dataset = load_data(config)
     model = train_defense(config, config.defense[0], dataset, may_train=False)
     classifier = Scorer(model, *config.num_draws, stop_error=config.stop_error).classifier
-    if crew.is_chief:
+    if pool.is_chief:
         with atomic_folder(config.export_dir) as unfinished:
             export_classifier(classifier, dataset.image_shape, unfinished)
-    say(f"SavedModel: {config.export_dir}")
-    crew.wait()
+    log(f"SavedModel: {config.export_dir}")
+    pool.barrier()
 
 
-def assemble(config: Config) -> Crew:
+def assemble(config: Config) -> DevicePool:
     """Returns all devices of a run: its first use of them.
 
     Raises:
         ConfigError: if this is to be one of several workers and nobody says which.
     """
-    use_gpus_politely()
+    enable_memory_growth()
     try:
-        return Crew(make_strategy(config.strategy))
+        return DevicePool(make_strategy(config.strategy))
     except ValueError as error:
         raise ConfigError(f"--strategy={config.strategy}: {error}") from error
 
@@ -216,9 +216,9 @@ def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
     workdir = pathlib.Path(str(config.workdir))
     flags, versions_ = config.values(), versions()
     paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
-    say(f"\n{format_table(rows)}\n")
+    log(f"\n{format_table(rows)}\n")
     for path in paths:
-        say(path)
+        log(path)
 
 
 def versions() -> dict[str, str]:

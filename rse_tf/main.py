@@ -3,7 +3,7 @@
 python -m rse_tf.main [--dataset=mnist_5k] [--defense=none,rse] [--attack=carlini_wagner] ...
 """
 
-from rse_tf import config, experiment
+from rse_tf import experiment, flags
 
 if __name__ == "__main__":
-    config.launch(experiment.run, __doc__)
+    flags.launch(experiment.run, __doc__)

@@ -13,11 +13,12 @@ import sys
 
 from absl import flags
 
-from rse_tf import config, experiment
-from rse_tf.files import reading
+from rse_tf import experiment
+from rse_tf.config import ConfigError
+from rse_tf.flags import report_mistakes
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import format_table, load_galleries, read_json, write_report
-from rse_tf.settings import ConfigError
+from rse_tf.utils.files import reading
 
 
 def main(arguments: list[str]) -> None:
@@ -72,4 +73,4 @@ def run_names(folders: list[pathlib.Path]) -> list[str]:
 
 
 if __name__ == "__main__":
-    config.report_mistakes(lambda: main(sys.argv))
+    report_mistakes(lambda: main(sys.argv))

@@ -11,9 +11,9 @@ import sys
 
 from absl import flags
 
-from rse_tf import config
+from rse_tf.config import ConfigError
+from rse_tf.flags import report_mistakes
 from rse_tf.papers import reproduce as papers
-from rse_tf.settings import ConfigError
 
 
 def main(arguments: list[str]) -> None:
@@ -48,4 +48,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    config.report_mistakes(lambda: main(sys.argv))
+    report_mistakes(lambda: main(sys.argv))

@@ -3,7 +3,7 @@
 python -m rse_tf.train [--dataset=mnist_5k] [--defense=none,rse] [--epochs=N] ...
 """
 
-from rse_tf import config, experiment
+from rse_tf import experiment, flags
 
 if __name__ == "__main__":
-    config.launch(experiment.train, __doc__)
+    flags.launch(experiment.train, __doc__)

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import pytest
 
-from rse_tf import data, victim
-from rse_tf.crew import Crew
-from rse_tf.settings import Config
+from rse_tf import data
+from rse_tf.config import Config
+from rse_tf.evaluation import attack_runner
+from rse_tf.training.device_pool import DevicePool
 
 # The flags of a run, and its folders on a model without noise and on one with noise.
 FOLDERS: list[tuple[dict[str, Any], str, str]] = [
@@ -79,11 +80,12 @@ class Model(keras.Model):
 def test_what_was_attacked_before_is_found_again(
     flags: dict[str, Any], plain: str, noisy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(victim, "weights_digest", lambda model: "weights")
+    monkeypatch.setattr(attack_runner, "weights_digest", lambda model: "weights")
     split: Any = None  # nothing is attacked
     dataset: data.Dataset = split
     for random, folders in ((False, plain), (True, noisy)):
-        monkeypatch.setattr(victim, "is_random", lambda model, answer=random: answer)
-        run = victim.Victim(Config(**flags), Model(), dataset, split, "", Crew())
+        monkeypatch.setattr(attack_runner, "is_random", lambda model, answer=random: answer)
+        settings = Config(**flags).evaluation_settings()
+        run = attack_runner.AttackRunner(settings, Model(), dataset, split, "", DevicePool())
         found = [run._folder(setting, Model()) for setting in run.settings()]
         assert [pathlib.Path(folder).name for folder in found] == folders.split()

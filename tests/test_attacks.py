@@ -19,15 +19,15 @@ from rse_tf.attacks import (
     DDN,
     FGSM,
     FMN,
+    MIM,
+    PGD,
+    ZOO,
     CarliniWagnerL2,
     CleverHansFGM,
     CleverHansMIM,
     CleverHansPGD,
     DeepFool,
-    MIM,
-    PGD,
     RandFGSM,
-    ZOO,
 )
 
 SHAPE = (4, 4, 1)

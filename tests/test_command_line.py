@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from rse_tf import config, experiment
-from rse_tf.attack_flags import flags_of
+from rse_tf import experiment, flags
 from rse_tf.attacks import ATTACKS
-from rse_tf.config import help_text
+from rse_tf.config import Config, ConfigError, config_flags
 from rse_tf.data import DataError
-from rse_tf.settings import Config, ConfigError, config_flags
+from rse_tf.evaluation.attack_points import flags_of
+from rse_tf.flags import help_text
 from rse_tf.training import NotTrainedError, TrainingDivergedError
 
 FLAGS = config_flags()
@@ -64,10 +64,10 @@ def test_every_flag_of_an_attack_reaches_its_points() -> None:
     renamed = {"attack_steps": "steps", "attack_learning_rate": "learning_rate",
                "query_noise": "noise"}  # fmt: skip
     seen = {"binary_search"}
-    for attack, flags in ATTACK_FLAGS.items():
-        for search in {False, "binary_search" in flags}:
+    for attack, names in ATTACK_FLAGS.items():
+        for search in {False, "binary_search" in names}:
             other = ("const", "iterate") if search else ("initial_const", "binary_search_steps")
-            own = {name: given[name] for name in set(flags) & set(given) - set(other)}
+            own = {name: given[name] for name in set(names) & set(given) - set(other)}
             run = Config(attack=(attack,), binary_search=search, **own)
             (point,) = run.attack_points(attack)
             for name, value in own.items():
@@ -165,7 +165,7 @@ def test_help_tells_choices_and_defaults() -> None:
 @pytest.mark.parametrize("flag", ["--help", "-h", "-help"])
 def test_help_is_printed_instead_of_a_run(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        config.parse(["program", "--epochs=3", flag], "Does things.")
+        flags.parse(["program", "--epochs=3", flag], "Does things.")
     assert exit_.value.code == 0
     assert capsys.readouterr().out == help_text("Does things.") + "\n"
 
@@ -193,7 +193,7 @@ def test_a_mistake_ends_a_program_in_one_line(
 
     monkeypatch.setattr(sys, "argv", ["program"])
     with pytest.raises(SystemExit) as exit_:
-        config.launch(run, "A program.")
+        flags.launch(run, "A program.")
     assert exit_.value.code == status
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "error: one mistake (see --help)\n")
@@ -207,7 +207,7 @@ def test_an_error_of_the_program_itself_keeps_its_traceback(
 
     monkeypatch.setattr(sys, "argv", ["program"])
     with pytest.raises(ValueError, match="a bug"):
-        config.launch(run, "A program.")
+        flags.launch(run, "A program.")
 
 
 def test_a_program_runs_with_the_config_of_its_command_line(
@@ -215,14 +215,14 @@ def test_a_program_runs_with_the_config_of_its_command_line(
 ) -> None:
     seen: list[Config] = []
     monkeypatch.setattr(sys, "argv", ["program", "--seed=5"])
-    config.launch(seen.append, "A program.")
+    flags.launch(seen.append, "A program.")
     assert seen == [Config(seed=5)]
 
 
 @pytest.mark.parametrize("name", ["main", "train", "evaluate", "export"])
 def test_a_program_does_what_it_is_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[Any] = []
-    monkeypatch.setattr(config, "launch", lambda *given: launched.append(given))
+    monkeypatch.setattr(flags, "launch", lambda *given: launched.append(given))
     runpy.run_module(f"rse_tf.{name}", run_name="__main__")
     ((does, description),) = launched
     assert does is getattr(experiment, {"main": "run"}.get(name, name))
@@ -230,7 +230,7 @@ def test_a_program_does_what_it_is_called(name: str, monkeypatch: pytest.MonkeyP
 
 
 def call(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
-    root = pathlib.Path(config.__file__).parents[1]
+    root = pathlib.Path(flags.__file__).parents[1]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "rse_tf.main", *arguments]
     environment = os.environ | {"PYTHONPATH": path}

@@ -12,7 +12,6 @@ from rse_tf.attacks import ZOO
 from rse_tf.attacks.zoo_coordinates import Level, estimate
 from rse_tf.layers import CommonNoise, FrozenNoise, NoiseLayer, noise_state, seed_noise
 
-
 RNG = np.random.default_rng(1)
 IMAGES = RNG.uniform(0.4, 0.6, size=(6, 4, 4, 1)).astype(np.float32)
 ZEROS = np.zeros(6, int)

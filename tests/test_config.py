@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from rse_tf import config
+from rse_tf import flags
+from rse_tf.config import Config
 from rse_tf.defaults import DATASET_DEFAULTS
-from rse_tf.settings import Config
 
 
 def parse(*arguments: str) -> Config:
-    return config.parse(["program", *arguments], "A program.")
+    return flags.parse(["program", *arguments], "A program.")
 
 
 # Flags to Config and back.

@@ -8,12 +8,12 @@ import re
 
 import pytest
 
-from rse_tf import config
-from rse_tf.settings import Config, ConfigError
+from rse_tf import flags
+from rse_tf.config import Config, ConfigError
 
 
 def parse(*arguments: str) -> Config:
-    return config.parse(["program", *arguments], "A program.")
+    return flags.parse(["program", *arguments], "A program.")
 
 
 MISTAKES = [

@@ -9,13 +9,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
-
-import rse_tf
-from rse_tf.crew import Crew
-from rse_tf.layers import NoiseLayer, noise_state, set_noise_state
-from rse_tf.training import make_strategy
-
 from copied_models import (
     CASES,
     IMAGES,
@@ -30,6 +23,12 @@ from copied_models import (
     functional,
 )
 from digits import some_digits
+from keras import layers
+
+import rse_tf
+from rse_tf.layers import NoiseLayer, noise_state, set_noise_state
+from rse_tf.training import make_strategy
+from rse_tf.training.device_pool import DevicePool
 
 
 def robustified(model: keras.Model) -> keras.Model:
@@ -37,7 +36,7 @@ def robustified(model: keras.Model) -> keras.Model:
 
 
 def on_another_device(model: keras.Model) -> keras.Model:
-    return Crew(make_strategy("mirrored")).copies(model, SHAPE)[1]
+    return DevicePool(make_strategy("mirrored")).replicas(model, SHAPE)[1]
 
 
 DOORS = pytest.mark.parametrize("copy_of", [robustified, on_another_device])
@@ -212,12 +211,12 @@ def test_ensembles_and_subclassed_models_of_unregistered_parts_go_to_other_devic
 
 def test_copies_for_devices_follow_all_state_of_the_model() -> None:
     layer = layers.Normalization()
-    model, crew = around(layer), Crew(make_strategy("mirrored"))
-    crew.copies(model, SHAPE)
+    model, pool = around(layer), DevicePool(make_strategy("mirrored"))
+    pool.replicas(model, SHAPE)
     layer.adapt(IMAGES)
     model.set_weights([weight + 0.1 for weight in model.get_weights()])
     layer.finalize_state()
-    copy = crew.copies(model, SHAPE)[1]
+    copy = pool.replicas(model, SHAPE)[1]
     np.testing.assert_allclose(copy(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-5)
 
 
@@ -225,9 +224,9 @@ def test_what_is_no_keras_model_goes_to_one_device_only() -> None:
     def function(images: tf.Tensor) -> tf.Tensor:
         return images
 
-    assert Crew().copies(function, SHAPE) == [function]
+    assert DevicePool().replicas(function, SHAPE) == [function]
     with pytest.raises(ValueError, match="model must be a Keras model.*use one device.*Received: "):
-        Crew(make_strategy("mirrored")).copies(function, SHAPE)
+        DevicePool(make_strategy("mirrored")).replicas(function, SHAPE)
 
 
 def test_policy_of_today_does_not_reach_into_a_copy() -> None:

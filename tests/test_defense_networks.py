@@ -17,7 +17,7 @@ from trainings import SETTINGS, TINY, TINY_SPEC, Recorder
 
 from rse_tf import defenses
 from rse_tf.defenses import DEFENSES, DefenseSettings
-from rse_tf.defenses.members import bagging
+from rse_tf.defenses.ensembles import bagging
 from rse_tf.layers import BReLU, noise_layers
 from rse_tf.models import AveragedEnsemble
 from rse_tf.training import CrossEntropy, Trainer

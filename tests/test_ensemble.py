@@ -226,9 +226,9 @@ def test_stacked_logits_are_those_of_every_member_and_of_every_draw() -> None:
     np.testing.assert_allclose(draws, expected, atol=1e-6)
     assert np.all(draws[0] != draws[1])
     set_noise_state(model, state)
-    opinions = rse_tf.AveragedEnsemble([other, model]).stacked_logits(images)
+    members = rse_tf.AveragedEnsemble([other, model]).stacked_logits(images)
     set_noise_state(model, state)
-    np.testing.assert_allclose(opinions, [other(images), model(images)], atol=1e-6)
+    np.testing.assert_allclose(members, [other(images), model(images)], atol=1e-6)
 
 
 def test_the_mean_probability_of_stacked_logits_is_the_ensembles() -> None:

@@ -9,10 +9,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_ensemble import CLASSES, FEATURES, batch, noisy_model
 
 import rse_tf
-
-from test_ensemble import CLASSES, FEATURES, batch, noisy_model
 
 
 def mean_logit(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

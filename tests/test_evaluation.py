@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from rse_tf.attacks import BIM, AttackResult
-from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer, attack_in_batches, attacking, mean_score, score, scoring
 from rse_tf.layers import FrozenNoise, NoiseLayer, noise_state, seed_noise
+from rse_tf.training.device_pool import DevicePool
 
 
 def noisy_coin(stddev: float, active: str = "always") -> keras.Model:
@@ -139,7 +139,7 @@ def test_trainings_attacks_and_scorings_meet_different_noise(
     for kind in (0, 1, 2):
         Scorer(model, 2, 3).correct(images, labels, 0, kind)
     attack_in_batches(
-        [BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1)], [model], crew=Crew(),
+        [BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1)], [model], pool=DevicePool(),
         images=images, labels=labels, targets=None, directory=tmp_path, seed=0, description="test",
     )  # fmt: skip
     keys = []
@@ -194,7 +194,7 @@ def test_an_attack_goes_on_after_its_last_finished_batch(
     def run(folder: str, number: int = 10) -> AttackResult:
         attack = counting(model, epsilon=0.1, step_size=0.05, steps=3, batch_size=4)
         return attack_in_batches(
-            [attack], [model], crew=Crew(), images=images[:number], labels=labels[:number],
+            [attack], [model], pool=DevicePool(), images=images[:number], labels=labels[:number],
             targets=None, directory=tmp_path / folder, seed=0, description="test",
         )[0]  # fmt: skip
 

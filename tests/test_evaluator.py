@@ -12,10 +12,10 @@ import pytest
 
 from rse_tf import data, models
 from rse_tf.attacks import FGSM
+from rse_tf.config import Config
 from rse_tf.evaluation import Row
-from rse_tf.evaluator import Evaluator
+from rse_tf.evaluation.evaluator import Evaluator
 from rse_tf.models import AveragedEnsemble
-from rse_tf.settings import Config
 
 NUMBER, CLASSES, SHAPE = 60, 3, (4, 4, 1)
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def settings(folder: pathlib.Path, **flags: Any) -> Config:
 
 
 def rows_of(model: keras.Model, run: Config, dataset: data.Dataset = DATASET, **kw: Any) -> list:
-    return Evaluator(run, "mine", model, dataset, **kw).rows()
+    return Evaluator(run.evaluation_settings(), "mine", model, dataset, **kw).rows()
 
 
 # By hand, in float64.
@@ -203,7 +203,7 @@ def test_a_substitute_makes_the_images_and_the_defense_is_scored(tmp_path: pathl
 def test_several_classes_are_aimed_at_from_images_of_one(tmp_path: pathlib.Path) -> None:
     run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,), image_class="bee",
                    target_class=("cow", "ant"), num_images=8)  # fmt: skip
-    evaluator = Evaluator(run, "mine", linear(KERNELS[0]), DATASET)
+    evaluator = Evaluator(run.evaluation_settings(), "mine", linear(KERNELS[0]), DATASET)
     _, *rows = evaluator.rows()
     assert [(r.parameters["target"], r.parameters["targeted"]) for r in rows] == [
         ("cow", True), ("ant", True)]  # fmt: skip

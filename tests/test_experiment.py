@@ -16,12 +16,11 @@ import pytest
 from trainings import wait_for
 
 from rse_tf import experiment
-from rse_tf.config import parse, report_mistakes
+from rse_tf.config import Config, ConfigError
+from rse_tf.flags import parse, report_mistakes
 from rse_tf.layers import noise_layers
-from rse_tf.models import SelfEnsemble
+from rse_tf.models import SelfEnsemble, export_classifier
 from rse_tf.reporting import read_json
-from rse_tf.models import export_classifier
-from rse_tf.settings import Config, ConfigError
 
 FLAGS = {
     "epochs": 1,

@@ -18,19 +18,19 @@ import tensorflow as tf
 from test_evaluation import CountingAttack, noisy_network
 from trainings import TINY, TINY_SPEC
 
-from rse_tf import config
-from rse_tf.crew import Crew
+from rse_tf import flags
 from rse_tf.evaluation import attack_in_batches
-from rse_tf.files import (
+from rse_tf.training import NotTrainedError, Trainer, TrainingError, TrainingSettings
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.files import (
     FileError,
     atomic_folder,
     atomic_path,
     atomic_write_text,
+    exclusive_lock,
     is_whole_archive,
-    only_writer,
     writing,
 )
-from rse_tf.training import NotTrainedError, Trainer, TrainingError, TrainingSettings
 
 TWO = TrainingSettings(epochs=2, batch_size=64, augmentation="none")
 
@@ -48,8 +48,8 @@ def below_a_file(folder: pathlib.Path) -> pathlib.Path:
     [
         lambda path: atomic_write_text(path / "a.txt", "x"),
         lambda path: atomic_write_text(path / "b" / "a.txt", "x"),
-        lambda path: only_writer(path).__enter__(),
-        lambda path: only_writer(path / "b").__enter__(),
+        lambda path: exclusive_lock(path).__enter__(),
+        lambda path: exclusive_lock(path / "b").__enter__(),
         lambda path: atomic_folder(path / "b").__enter__(),
     ],
 )
@@ -100,7 +100,7 @@ def test_errors_of_the_disk_end_a_program_in_one_line(
         raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/a.png")
 
     with pytest.raises(SystemExit) as exit_:
-        config.report_mistakes(run)
+        flags.report_mistakes(run)
     assert exit_.value.code == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -128,11 +128,11 @@ import keras, pathlib, resource, sys
 sys.path.insert(0, {tests!r})
 import trainings as t
 from rse_tf.training import Trainer
-from rse_tf import config
+from rse_tf import flags
 keras.Model.save_weights = None  # is not to begin
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 trainer = Trainer(t.SMALL, t.SETTINGS, pathlib.Path({models!r}))
-config.report_mistakes(lambda: trainer.fit(t.SPEC))
+flags.report_mistakes(lambda: trainer.fit(t.SPEC))
 """
 
 
@@ -253,7 +253,7 @@ def test_a_damaged_batch_is_attacked_anew(
     def run() -> list[np.ndarray]:
         attack = CountingAttack(model, epsilon=0.1, step_size=0.05, steps=3, batch_size=4)
         return list(attack_in_batches(
-            [attack], [model], crew=Crew(), images=images, labels=rng.integers(0, 1, 10),
+            [attack], [model], pool=DevicePool(), images=images, labels=rng.integers(0, 1, 10),
             targets=None, directory=tmp_path, seed=0, description="test",
         )[0])  # fmt: skip
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from rse_tf import config
+import rse_tf
+from rse_tf import flags as flags_module
+from rse_tf.config import Config
 from rse_tf.papers import TABLES
 from rse_tf.papers.reproduce import FLAGS, SCALES, row_files, scale_file
-from rse_tf.settings import Config
 
-ROOT = pathlib.Path(config.__file__).parents[1]
+ROOT = pathlib.Path(rse_tf.__file__).parents[1]
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / FLAGS).rglob("*.flags"))
 # What rows share, and what goes on top of them.
 SHARED = [name for name in FILES if name.endswith("/base.flags")]
@@ -54,7 +55,8 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def parse(*files: str | pathlib.Path, **flags: Any) -> Config:
     rest = [f"--{name}={value}" for name, value in flags.items()]
-    return config.parse(["program", *(f"--flagfile={file}" for file in files), *rest], "A program.")
+    arguments = [*(f"--flagfile={file}" for file in files), *rest]
+    return flags_module.parse(["program", *arguments], "A program.")
 
 
 def head(name: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from rows import make_row
 from test_flag_files import ROOT, ROWS, head, parse
 
+from rse_tf.config import Config
 from rse_tf.evaluation import Row
 from rse_tf.papers import TABLES
 from rse_tf.papers.reproduce import row_files
@@ -22,7 +23,6 @@ from rse_tf.reporting.published import (
     TABLE_2,
     TABLE_3,
 )
-from rse_tf.settings import Config
 
 TABLE_2_CONSTS = (0.01, 0.03, 0.06, 0.1, 0.2)
 SWEEP_CONSTS = (0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4, 0.8, 1, 2, 3, 4, 7, 10, 30, 70, 100)

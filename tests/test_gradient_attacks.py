@@ -68,7 +68,7 @@ def test_the_gradient_of_stacked_logits_is_the_mean_of_the_single_gradients() ->
 
 
 def test_success_on_stacked_logits_is_that_of_the_mean_probability() -> None:
-    # Three weak opinions for class 0, one strong for class 1: mean probability 0.45 of class 0
+    # Three weak members for class 0, one strong for class 1: mean probability 0.45 of class 0
     # (3 * 0.6 + 0) / 4, though its mean logit and its votes win or lose otherwise.
     weak = np.log([0.6, 0.4]).astype(np.float32)
     logits = tf.constant([[weak], [weak], [weak], [[0.0, 50.0]]])

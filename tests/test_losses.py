@@ -14,13 +14,13 @@ from rse_tf.attacks.losses import cross_entropy, log_loss, loss_direction, loss_
 
 RNG = np.random.default_rng(3)
 HIDDEN = RNG.normal(size=(16, 8)).astype(np.float32)
-LAST = RNG.normal(size=(3, 8, 3)).astype(np.float32)  # of three opinions
+LAST = RNG.normal(size=(3, 8, 3)).astype(np.float32)  # of three members
 TWO = RNG.normal(size=(16, 2)).astype(np.float32)
 IMAGES = RNG.uniform(0.35, 0.65, size=(12, 4, 4, 1)).astype(np.float32)
 LABELS = np.arange(12) % 3
 
 
-def opinions(scale: float, number: int) -> Any:
+def members(scale: float, number: int) -> Any:
     """Logits of one opinion or several, `scale` times as far apart."""
 
     def model(x: tf.Tensor) -> tf.Tensor:
@@ -32,7 +32,7 @@ def opinions(scale: float, number: int) -> Any:
 
 
 def odds_in_numpy(scale: float, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """log((1 - p) / p) `[opinions, batch]` and its gradient `[opinions, batch, 16]`, in float64."""
+    """log((1 - p) / p) `[members, batch]` and its gradient `[members, batch, 16]`, in float64."""
     hidden = np.tanh(IMAGES.reshape(-1, 16).astype(float) @ HIDDEN)
     z = scale * np.einsum("bh,ohc->obc", hidden, LAST[:number])
     slopes = scale * np.einsum("bh,ph,ohc->obcp", 1 - hidden**2, HIDDEN, LAST[:number])
@@ -50,15 +50,15 @@ def test_the_logarithm_of_the_loss_and_its_gradient_are_exact(scale: float, numb
     # The loss of an opinion is log(1 + e^odds); of small t, log(1 + t) is t.
     logs = np.where(odds < -30, odds, np.log(np.logaddexp(0, np.maximum(odds, -30))))
     expected = np.logaddexp.reduce(logs, axis=0) - np.log(number)
-    logits = opinions(scale, number)(tf.constant(IMAGES))
+    logits = members(scale, number)(tf.constant(IMAGES))
     np.testing.assert_allclose(log_loss(logits, LABELS), expected, rtol=1e-4, atol=1e-4)
     # Of the mean loss' logarithm: each opinion's dloss/dodds = 1 / (1 + e^-odds), over the sum.
     shares = np.exp(-np.logaddexp(0, -odds) - np.logaddexp.reduce(logs, axis=0))
     exact = np.einsum("ob,obp->bp", shares, slopes).reshape(IMAGES.shape)
-    found = loss_direction(opinions(scale, number), tf.constant(IMAGES), LABELS)
+    found = loss_direction(members(scale, number), tf.constant(IMAGES), LABELS)
     np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3 * np.abs(exact).max())
     if number == 1:
-        flat = loss_gradient(opinions(scale, 1), tf.constant(IMAGES), LABELS).numpy()
+        flat = loss_gradient(members(scale, 1), tf.constant(IMAGES), LABELS).numpy()
         assert (flat == 0).all(axis=(1, 2, 3)).any() == (scale > 1)
     if scale == 1:
         loss = cross_entropy(logits, LABELS)
@@ -105,8 +105,8 @@ def test_attacks_do_the_same_at_whatever_scale(name: str, number: int, targeted:
 
 
 def test_a_class_that_does_not_exist_has_no_loss() -> None:
-    logits = opinions(1.0, 1)(tf.constant(IMAGES))
+    logits = members(1.0, 1)(tf.constant(IMAGES))
     assert np.isnan(log_loss(logits, [-1, 3] * 6)).all()
     for labels in (LABELS[:, None], np.eye(3)[LABELS]):
         with pytest.raises(ValueError, match=r"labels must be integer \[batch\].*\(12, "):
-            fast_gradient_sign(opinions(1.0, 1), tf.constant(IMAGES), labels, 0.1)
+            fast_gradient_sign(members(1.0, 1), tf.constant(IMAGES), labels, 0.1)

@@ -13,7 +13,7 @@ from rse_tf import data, defenses
 from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
 from rse_tf.defenses.adversarial_training import AdversarialTraining
 from rse_tf.defenses.distillation import Distillation
-from rse_tf.defenses.members import bagging, gauss_noise, mixed, random_init
+from rse_tf.defenses.ensembles import bagging, gauss_noise, mixed, random_init
 from rse_tf.models import MODELS, AveragedEnsemble, NetworkSpec
 from rse_tf.training import Trainer
 

@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
-from rse_tf import config
-from rse_tf.attack_flags import attack_flags
+from rse_tf import flags
 from rse_tf.attacks import ATTACKS
-from rse_tf.attacks.attack import Attack
-from rse_tf.config import help_text
+from rse_tf.attacks.base import Attack
+from rse_tf.config import Config, ConfigError
+from rse_tf.evaluation.attack_points import attack_flags
+from rse_tf.flags import help_text
 from rse_tf.reporting import read_json
-from rse_tf.settings import Config, ConfigError
 from rse_tf.utils.options import option
 
 SOURCE = '''
@@ -27,7 +27,7 @@ import dataclasses
 import tensorflow as tf
 
 from rse_tf.attacks import ATTACKS
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 from rse_tf.utils.options import option
 
 
@@ -67,7 +67,7 @@ def lighten(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def parse(*arguments: str) -> Config:
-    return config.parse(["program", *arguments], "A program.")
+    return flags.parse(["program", *arguments], "A program.")
 
 
 def test_its_options_are_flags(lighten: str) -> None:

@@ -8,9 +8,8 @@ import numpy as np
 from rows import ensembles_row
 from test_paper import tables
 
-from rse_tf.evaluation import Row
+from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers import TABLES
-from rse_tf.reporting import Gallery
 
 METHODS = ("random_init", "mixed", "bagging", "gauss_noise")
 

@@ -13,9 +13,8 @@ from rows import attacked, make_row, second_conv
 from test_paper_ensembles import METHODS, ensemble_rows
 from test_reporting_plots import shown
 
-from rse_tf.evaluation import Row
+from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers import TABLES, write_table
-from rse_tf.reporting import Gallery
 
 
 def figure_of(name: str, rows: list[Row], galleries: list[Gallery] | None = None) -> Figure:

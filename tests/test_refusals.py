@@ -14,12 +14,13 @@ from digits import some_digits
 from test_report import ROW
 
 from rse_tf import experiment, models, report
-from rse_tf.papers import reproduce
+from rse_tf.config import Config, ConfigError
 from rse_tf.data import DataError
-from rse_tf.files import FileError
-from rse_tf.reporting import Gallery, write_report
-from rse_tf.settings import Config, ConfigError
+from rse_tf.evaluation import Gallery
+from rse_tf.papers import reproduce
+from rse_tf.reporting import write_report
 from rse_tf.training import NotTrainedError, Trainer
+from rse_tf.utils.files import FileError
 
 
 @pytest.fixture

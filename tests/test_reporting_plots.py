@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from rows import attacked, ensembles_row, make_row
 
 from rse_tf import reporting
-from rse_tf.evaluation import Row
-from rse_tf.reporting import Gallery, drawing
+from rse_tf.evaluation import Gallery, Row
+from rse_tf.reporting import drawing
 from rse_tf.reporting.gallery import montage
 from rse_tf.reporting.series import distinguishing_settings, panels
 

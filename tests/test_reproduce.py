@@ -15,11 +15,11 @@ from test_report import ROW
 from trainings import wait_for
 
 from rse_tf import experiment, report, reproduce
+from rse_tf.config import Config, ConfigError
 from rse_tf.evaluation import Row
 from rse_tf.papers import TABLES
 from rse_tf.papers import reproduce as papers
 from rse_tf.reporting import read_json, write_json
-from rse_tf.settings import Config, ConfigError
 from rse_tf.training import TrainingDivergedError, TrainingError
 
 ROOT = pathlib.Path(__file__).parents[1]

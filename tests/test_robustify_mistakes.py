@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from test_robustify import functional_in_sequential, sequential
 
 import rse_tf
-
-from test_robustify import functional_in_sequential, sequential
 
 
 class Subclassed(keras.Model):

@@ -13,11 +13,11 @@ import pytest
 from trainings import SETTINGS, TINY, TINY_SPEC
 
 from rse_tf import experiment
-from rse_tf.files import only_writer
+from rse_tf.config import Config, ConfigError
 from rse_tf.papers import reproduce
 from rse_tf.papers.reproduce import Shard
-from rse_tf.settings import Config, ConfigError
 from rse_tf.training import Trainer
+from rse_tf.utils.files import exclusive_lock
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -78,7 +78,7 @@ def test_who_needs_a_network_that_another_process_trains_waits_for_it(
     trained.fit(TINY_SPEC)
     folder = Trainer(TINY, SETTINGS, tmp_path / "shared").directory(TINY_SPEC)
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    with only_writer(folder):
+    with exclusive_lock(folder):
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(tmp_path / "shared")],
             stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path},

@@ -13,9 +13,8 @@ import tensorflow as tf
 
 from rse_tf.evaluation import Scorer, Stopping, measure_stopping
 from rse_tf.layers import NoiseLayer, noise_state, set_noise_state
-from rse_tf.models import SelfEnsemble
+from rse_tf.models import SelfEnsemble, export_classifier
 from rse_tf.models.stopping import looks
-from rse_tf.models import export_classifier
 
 
 def voter(stddev: float = 1.0, classes: int = 2) -> keras.Model:

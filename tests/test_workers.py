@@ -16,11 +16,11 @@ import pytest
 import worker
 
 from rse_tf import experiment
-from rse_tf.crew import Crew
+from rse_tf.config import ConfigError
 from rse_tf.evaluation import Row
 from rse_tf.reporting import read_json
-from rse_tf.settings import ConfigError
 from rse_tf.training import make_strategy
+from rse_tf.training.device_pool import DevicePool
 
 SCRIPT = pathlib.Path(__file__).with_name("worker.py")
 
@@ -122,7 +122,7 @@ def test_a_worker_without_a_place_is_an_error(
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ConfigError, match="--strategy=multi_worker.* TF_CONFIG"):
         experiment.run(worker.config(tmp_path / "run", strategy="multi_worker"))
-    assert Crew().total(np.ones(2)).tolist() == [1, 1]
+    assert DevicePool().all_reduce_sum(np.ones(2)).tolist() == [1, 1]
 
 
 @pytest.mark.long

@@ -21,8 +21,8 @@ from test_training import linear_network
 from trainings import SETTINGS, SMALL
 
 from rse_tf import experiment
+from rse_tf.config import Config
 from rse_tf.layers import NoiseLayer
-from rse_tf.settings import Config
 from rse_tf.training import CrossEntropy, Loop, loop, make_strategy
 
 EPOCHS = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rse_tf.attacks.attack import Attack, AttackResult
+from rse_tf.attacks.base import Attack, AttackResult
 from rse_tf.attacks.bim import BIM
 from rse_tf.attacks.carlini_wagner import CarliniWagnerL2
 from rse_tf.attacks.cleverhans_attacks import CleverHansFGM, CleverHansMIM, CleverHansPGD

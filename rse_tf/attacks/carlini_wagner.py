@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import per_image, squared_l2
-from rse_tf.attacks.margin import Descent, Outcome, advantage_of, closer
+from rse_tf.attacks.base import per_image, squared_l2
+from rse_tf.attacks.margin import Descent, Outcome, closer, margin_of
 from rse_tf.attacks.margin_options import MarginAttack
 
 # Keeps the inverse of tanh finite: a pixel at a bound starts this close to it.
@@ -162,7 +162,7 @@ class CarliniWagnerL2(MarginAttack):
         last = self._to_pixels(start + end.modifier)
         if self.const is None or self.iterate == "best":
             # The steps have judged every iterate but the last, often the closest one.
-            advantage = advantage_of(self._logits(last), classes, targeted)
+            advantage = margin_of(self._logits(last), classes, targeted)
             l2 = squared_l2(last - self._to_pixels(start))
             confidence = scalars["confidence"]
             best, best_l2 = closer(end.best, end.best_l2, last, l2, advantage, confidence)
@@ -205,7 +205,7 @@ class CarliniWagnerL2(MarginAttack):
             tape.watch(d.modifier)
             x = self._to_pixels(start + d.modifier)
             l2 = squared_l2(x - center)
-            advantage = advantage_of(self._logits(x), classes, targeted)
+            advantage = margin_of(self._logits(x), classes, targeted)
             loss = l2 + const * tf.nn.relu(confidence - advantage)
         gradient = self._checked_gradient(tape.gradient(loss, d.modifier))
 
@@ -228,7 +228,7 @@ class CarliniWagnerL2(MarginAttack):
     def _success(
         self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tf.Tensor:
-        advantage = advantage_of(logits, classes, targeted)
+        advantage = margin_of(logits, classes, targeted)
         return (advantage > 0) & (advantage >= scalars["confidence"])
 
     def _to_tanh_space(self, images: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 from rse_tf.utils.options import option
 
 

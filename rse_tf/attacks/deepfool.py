@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack, AttackResult, per_image
+from rse_tf.attacks.base import Attack, AttackResult, per_image
 from rse_tf.utils.options import option
 
 # What each step goes beyond the boundary, in units of the pixel range: the authors' code adds 1e-4.

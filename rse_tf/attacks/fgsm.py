@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 from rse_tf.attacks.losses import Logits, loss_direction
 from rse_tf.utils.options import option
 
@@ -63,7 +63,7 @@ def fast_gradient_sign(
 
     Args:
         logits: callable from images to logits `[batch, classes]`, or to stacked logits
-            `[opinions, batch, classes]`, of which the mean cross-entropy counts.
+            `[members, batch, classes]`, of which the mean cross-entropy counts.
         images: float32 `[batch, height, width, channels]`.
         labels: integer `[batch]`: the classes to leave, or to reach with a negative epsilon.
         epsilon: L-infinity distance, in pixel units: a number or a scalar tensor.

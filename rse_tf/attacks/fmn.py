@@ -8,7 +8,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from rse_tf.attacks.losses import joint_logits
-from rse_tf.attacks.margin import advantage_of
+from rse_tf.attacks.margin import margin_of
 from rse_tf.attacks.minimal_distance import MinimalDistance
 from rse_tf.utils.options import option
 
@@ -49,5 +49,5 @@ class FMN(MinimalDistance):
     def _loss(
         self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        margin = advantage_of(joint_logits(logits), classes, targeted)
+        margin = margin_of(joint_logits(logits), classes, targeted)
         return margin, tf.ones_like(margin)

@@ -10,10 +10,10 @@ Logits = Callable[[tf.Tensor], tf.Tensor]
 
 
 def cross_entropy(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """Every image's cross-entropy `[batch]`; of stacked logits, the mean of the opinions' own.
+    """Every image's cross-entropy `[batch]`; of stacked logits, the mean of the members' own.
 
     Args:
-        logits: `[batch, classes]`, or `[opinions, batch, classes]`.
+        logits: `[batch, classes]`, or `[members, batch, classes]`.
         classes: integer `[batch]`.
     """
     logits = tf.cast(logits, tf.float32)
@@ -24,12 +24,12 @@ def cross_entropy(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
 
 
 def joint_logits(logits: tf.Tensor) -> tf.Tensor:
-    """Logits `[batch, classes]`; of stacked ones, the log of the opinions' mean probability."""
+    """Logits `[batch, classes]`; of stacked ones, the log of the members' mean probability."""
     logits = tf.cast(logits, tf.float32)
     if logits.shape.rank != 3:
         return logits
-    opinions = tf.cast(tf.shape(logits)[0], tf.float32)
-    return tf.reduce_logsumexp(tf.nn.log_softmax(logits), axis=0) - tf.math.log(opinions)
+    members = tf.cast(tf.shape(logits)[0], tf.float32)
+    return tf.reduce_logsumexp(tf.nn.log_softmax(logits), axis=0) - tf.math.log(members)
 
 
 def loss_gradient(model: Logits, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor | None:
@@ -49,7 +49,7 @@ def log_loss(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     apart, as defensive distillation leaves them.
 
     Args:
-        logits: `[batch, classes]`, or `[opinions, batch, classes]`.
+        logits: `[batch, classes]`, or `[members, batch, classes]`.
         classes: integer `[batch]`. A class that does not exist has NaN.
     """
     logits = tf.cast(logits, tf.float32)
@@ -61,8 +61,8 @@ def log_loss(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     each = tf.where(tiny, odds, tf.math.log(tf.math.softplus(tf.where(tiny, -15.0, odds))))
     if logits.shape.rank != 3:
         return each
-    opinions = tf.cast(tf.shape(logits)[0], tf.float32)
-    return tf.reduce_logsumexp(each, axis=0) - tf.math.log(opinions)
+    members = tf.cast(tf.shape(logits)[0], tf.float32)
+    return tf.reduce_logsumexp(each, axis=0) - tf.math.log(members)
 
 
 def loss_direction(model: Logits, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor | None:
@@ -71,7 +71,7 @@ def loss_direction(model: Logits, images: tf.Tensor, classes: tf.Tensor) -> tf.T
     It is the gradient of the loss' logarithm, which is there where that of the loss underflows.
 
     Args:
-        model: from images to logits `[batch, classes]` or `[opinions, batch, classes]`.
+        model: from images to logits `[batch, classes]` or `[members, batch, classes]`.
         images: float32 `[batch, height, width, channels]`.
         classes: integer `[batch]`.
 

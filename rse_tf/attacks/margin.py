@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import per_image
+from rse_tf.attacks.base import per_image
 
 # Where the range is this wide, a c below this share of its square is one for pixels in [0, 1].
 _WIDE, _ODD_CONST = 10.0, 0.01
@@ -50,7 +50,7 @@ def warn_of_a_const_for_unit_pixels(
         )
 
 
-def advantage_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
+def margin_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
     """By how much the attack wins, in logits `[batch]`; negative while it has not."""
     chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
     other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 from rse_tf.attacks.margin import warn_of_a_const_for_unit_pixels
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import Option, option

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack, per_image
+from rse_tf.attacks.base import Attack, per_image
 from rse_tf.utils.options import option
 
 

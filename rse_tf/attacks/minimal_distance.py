@@ -5,14 +5,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack, per_image, squared_l2
+from rse_tf.attacks.base import Attack, per_image, squared_l2
 from rse_tf.attacks.losses import joint_logits
-from rse_tf.attacks.margin import advantage_of, closer
+from rse_tf.attacks.margin import margin_of, closer
 from rse_tf.utils.options import option
 
 # Where the cosines end: of the change of the radius (FMN), and of the first step's length (both).
@@ -98,16 +98,8 @@ class MinimalDistance(Attack):
     def check_model(self, images: np.ndarray) -> int:
         """See `Attack`; it also looks whether the model is randomised."""
         num_classes = super().check_model(images)
-        key = self._randomness_key(images.shape[1:])
-        if key not in self._graphs:
-            self._graphs[key] = self._classifier().is_random(images)
+        self._look_for_randomness(images)
         return num_classes
-
-    def _randomised(self, images: tf.Tensor) -> bool:
-        return self._graphs[self._randomness_key(images.shape[1:])]
-
-    def _randomness_key(self, image_shape: Any) -> Any:
-        return ("randomised", id(self.model), tuple(image_shape))
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
@@ -120,9 +112,9 @@ class MinimalDistance(Attack):
 
         _, search = tf.while_loop(lambda i, _: i < scalars["steps"], step, [0, search])
         # The steps have judged every image but the last.
-        lead = _lead(self._logits(search.images), classes, targeted)
-        search = self._keep(search, images, lead)
-        randomised = self._randomised(images)
+        margin = _margin(self._logits(search.images), classes, targeted)
+        search = self._keep(search, images, margin)
+        randomised = self._is_random(images)
         last_look = self._confirm if randomised else self._bisect
         best = last_look(search.best, images, classes, targeted)
         spent = tf.fill(tf.shape(classes), scalars["steps"])
@@ -143,14 +135,14 @@ class MinimalDistance(Attack):
         at = search.images
         with tf.GradientTape() as tape:
             tape.watch(at)
-            opinions = self._opinions(at)
-            loss, slope = self._loss(opinions, classes, targeted)
+            members = self._opinions(at)
+            loss, slope = self._loss(members, classes, targeted)
         gradient = self._checked_gradient(tape.gradient(loss, at))
         low, high = self.bounds
         gradient = tf.where(tf.where(gradient < 0, at > low, at < high), gradient, 0.0)
-        judges = self._logits(at) if self._randomised(images) else joint_logits(opinions)
-        lead = _lead(judges, classes, targeted)
-        search = self._keep(search, images, lead)
+        logits = self._logits(at) if self._is_random(images) else joint_logits(members)
+        margin = _margin(logits, classes, targeted)
+        search = self._keep(search, images, margin)
 
         progress = tf.cast(i, tf.float32) / tf.cast(scalars["steps"], tf.float32)
         cosine = (1 + tf.cos(math.pi * progress)) / 2
@@ -158,7 +150,7 @@ class MinimalDistance(Attack):
         share = scalars["relative_step"] * (_LAST_STEP + (1 - _LAST_STEP) * cosine)
 
         direction, steepness = self._steepest(gradient)
-        ahead = tf.math.divide_no_nan(tf.abs(lead * slope), steepness)
+        ahead = tf.math.divide_no_nan(tf.abs(margin * slope), steepness)
         outside = tf.where(
             tf.math.is_finite(search.distance),
             search.radius * (1 + gamma),
@@ -166,16 +158,16 @@ class MinimalDistance(Attack):
         )
         inside = tf.minimum(search.radius * (1 - gamma), search.distance)
         corner = self._length(tf.maximum(images - low, high - images))
-        radius = tf.minimum(tf.where(lead > 0, inside, outside), corner)
+        radius = tf.minimum(tf.where(margin > 0, inside, outside), corner)
         moved = at - images + per_image(share * radius, images) * direction
         ahead_at = self._rounded(images + self._to_radius(moved, radius))
         return search._replace(images=ahead_at, radius=radius)
 
-    def _keep(self, search: Search, images: tf.Tensor, lead: tf.Tensor) -> Search:
+    def _keep(self, search: Search, images: tf.Tensor, margin: tf.Tensor) -> Search:
         """Notes the images that are adversarial and closer than those before."""
         distance = self._length(search.images - images)
         zero = tf.constant(0.0)
-        found = closer(search.best, search.distance, search.images, distance, lead, zero)
+        found = closer(search.best, search.distance, search.images, distance, margin, zero)
         return search._replace(best=found[0], distance=found[1])
 
     def _bisect(
@@ -187,7 +179,7 @@ class MinimalDistance(Attack):
         def halve(i, low, high, best):  # type: ignore[no-untyped-def]
             middle = (low + high) / 2
             at = self._rounded(images + per_image(middle, images) * way)
-            adversarial = _lead(self._logits(at), classes, targeted) > 0
+            adversarial = _margin(self._logits(at), classes, targeted) > 0
             best = tf.where(per_image(adversarial, images), at, best)
             low, high = tf.where(adversarial, low, middle), tf.where(adversarial, middle, high)
             return i + 1, low, high, best
@@ -204,7 +196,7 @@ class MinimalDistance(Attack):
 
         def look(i, out, row):  # type: ignore[no-untyped-def]
             at = self._rounded(images + per_image(out, images) * way)
-            adversarial = _lead(self._logits(at), classes, targeted) > 0
+            adversarial = _margin(self._logits(at), classes, targeted) > 0
             row = tf.where(adversarial | (row >= _IN_A_ROW), row + 1, 0)
             return i + 1, tf.where(row == 0, out * _OUTWARD, out), row
 
@@ -215,7 +207,7 @@ class MinimalDistance(Attack):
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         """See `Attack`; of a randomised model, the log of the mean probability of draws."""
         logits = super()._logits(images)
-        if not self._randomised(images):
+        if not self._is_random(images):
             return logits
 
         def add(n: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -264,7 +256,7 @@ class MinimalDistance(Attack):
         return change * tf.math.divide_no_nan(bound, per_image(self._length(change), change))
 
 
-def _lead(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
+def _margin(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
     """By how much the attack wins, in logits `[batch]`, less what may be rounding."""
     spread = tf.reduce_max(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
-    return advantage_of(logits, classes, targeted) - _ROUNDING * spread
+    return margin_of(logits, classes, targeted) - _ROUNDING * spread

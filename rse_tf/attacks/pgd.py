@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack, per_image, squared_l2
-from rse_tf.attacks.losses import log_loss, joint_logits
-from rse_tf.attacks.randomness import image_keys, in_ball, in_cube
+from rse_tf.attacks.base import Attack, per_image, squared_l2
+from rse_tf.attacks.losses import joint_logits, log_loss
+from rse_tf.attacks.randomness import per_image_seeds, uniform_l2, uniform_linf
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import option
 
@@ -94,24 +94,20 @@ class PGD(Attack):
     def check_model(self, images: np.ndarray) -> int:
         """See `Attack`; with restarts it also looks whether the model is randomised."""
         num_classes = super().check_model(images)
-        key = self._randomness_key(images.shape[1:])
-        if self.restarts > 1 and key not in self._graphs:
-            self._graphs[key] = self._classifier().is_random(images)
+        if self.restarts > 1:
+            self._look_for_randomness(images)
         return num_classes
-
-    def _randomness_key(self, image_shape: Any) -> Any:
-        return ("randomised", id(self.model), tuple(image_shape))
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        keys = image_keys(images, scalars["seed"], self.bounds)
+        keys = per_image_seeds(images, scalars["seed"], self.bounds)
         if self.restarts == 1:
             x = self._ascend(images, classes, keys, targeted, scalars)
             spent = tf.fill(tf.shape(classes), scalars["steps"])
             return x, spent, spent
 
-        randomised = self._graphs[self._randomness_key(images.shape[1:])]
+        randomised = self._is_random(images)
 
         def restart(r, best, best_loss, tries, found):  # type: ignore[no-untyped-def]
             rows = tf.where(~found)[:, 0]
@@ -153,7 +149,7 @@ class PGD(Attack):
         sign = -1.0 if targeted else 1.0
         start = images
         if self.random_start:
-            draw = in_cube if self.norm == "linf" else in_ball
+            draw = uniform_linf if self.norm == "linf" else uniform_l2
             start = self._project(images + epsilon * draw(keys, images), images, epsilon)
 
         def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import Attack
-from rse_tf.attacks.randomness import image_keys, signs
+from rse_tf.attacks.base import Attack
+from rse_tf.attacks.randomness import per_image_seeds, signs
 from rse_tf.utils.options import option
 
 
@@ -63,7 +63,7 @@ class RandFGSM(Attack):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         epsilon = scalars["epsilon"]
         random_step = scalars.get("random_step", epsilon / 2)
-        keys = image_keys(images, scalars["seed"], self.bounds)
+        keys = per_image_seeds(images, scalars["seed"], self.bounds)
         shifted = tf.clip_by_value(images + random_step * signs(keys, images), *self.bounds)
         rest = random_step - epsilon if targeted else epsilon - random_step
         x = shifted + rest * tf.sign(self._loss_direction(shifted, classes))

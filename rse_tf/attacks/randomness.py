@@ -10,7 +10,7 @@ import tensorflow as tf
 _GENERATOR = "philox"
 
 
-def image_keys(images: tf.Tensor, seed: tf.Tensor, bounds: tuple[float, float]) -> tf.Tensor:
+def per_image_seeds(images: tf.Tensor, seed: tf.Tensor, bounds: tuple[float, float]) -> tf.Tensor:
     """One key per image for the functions below, made of the seed and the image's pixels.
 
     So an image's random numbers depend neither on the other images of the batch nor on the
@@ -48,7 +48,7 @@ def signs(keys: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     return tf.sign(tf.reshape(draws, tf.shape(images)))
 
 
-def in_cube(keys: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+def uniform_linf(keys: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """Uniform in the L-infinity ball of radius 1, shaped like the images."""
     shape = tf.shape(images)[1:]
     draws = _draw(
@@ -57,7 +57,7 @@ def in_cube(keys: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(draws, tf.shape(images))
 
 
-def in_ball(keys: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+def uniform_l2(keys: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """Uniform in the L2 ball of radius 1, shaped like the images."""
     # The first n coordinates of a random point of the unit sphere in n + 2 dimensions are
     # uniform in the ball of n dimensions (Archimedes).

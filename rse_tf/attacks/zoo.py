@@ -8,10 +8,10 @@ import math
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import squared_l2
+from rse_tf.attacks.base import squared_l2
 from rse_tf.attacks.carlini_wagner import LOOKS, Scalars
-from rse_tf.attacks.margin import Outcome, advantage_of, closer
-from rse_tf.attacks.randomness import image_keys
+from rse_tf.attacks.margin import Outcome, closer, margin_of
+from rse_tf.attacks.randomness import per_image_seeds
 from rse_tf.attacks.zoo_coordinates import (
     Level,
     enlarge,
@@ -120,7 +120,7 @@ class ZOO(ZOOOptions):
         scalars: Scalars,
     ) -> Outcome:
         """Runs the solver from the images, level by level."""
-        keys = image_keys(images, scalars["seed"], self.bounds)
+        keys = per_image_seeds(images, scalars["seed"], self.bounds)
         task = Task(images, images, classes, const, keys)
         if self.tanh_space:
             task = task._replace(origin=start, center=self._to_pixels(start))
@@ -163,7 +163,7 @@ class ZOO(ZOOOptions):
         level = self._level(task, shape)
         x = level.images(state.modifier)
         l2 = squared_l2(x - task.center)
-        advantage = advantage_of(self._logits(x), task.classes, targeted)
+        advantage = margin_of(self._logits(x), task.classes, targeted)
         hinge = tf.nn.relu(scalars["confidence"] - advantage)
         loss = l2 + task.const * hinge
         best, best_l2 = closer(
@@ -172,7 +172,7 @@ class ZOO(ZOOOptions):
 
         def hinges(sides: list[tf.Tensor], rows: tf.Tensor) -> list[tf.Tensor]:
             classes = tf.gather(task.classes, rows)
-            advantages = [advantage_of(z, classes, targeted) for z in self._side_logits(sides)]
+            advantages = [margin_of(z, classes, targeted) for z in self._side_logits(sides)]
             return [tf.nn.relu(scalars["confidence"] - advantage) for advantage in advantages]
 
         keys = task.keys + tf.cast(i, tf.int64)

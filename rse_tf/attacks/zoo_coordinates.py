@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from rse_tf.attacks.attack import per_image
-from rse_tf.attacks.randomness import in_cube
+from rse_tf.attacks.base import per_image
+from rse_tf.attacks.randomness import uniform_linf
 
 # Importance sampling knows the picture as 8 x 8 regions per channel.
 _REGIONS = 8
@@ -146,7 +146,7 @@ def pick_coordinates(weights: tf.Tensor, keys: tf.Tensor, number: int) -> tf.Ten
     Returns:
         int32 `[batch, number]`.
     """
-    uniform = (in_cube(keys, weights) + 1) / 2
+    uniform = (uniform_linf(keys, weights) + 1) / 2
     # Exponential clocks: the next one to ring is each with a probability proportional to its
     # rate.
     rings = -tf.math.log(uniform) / weights

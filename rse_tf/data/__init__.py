@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from rse_tf.data.augment import AUGMENTATIONS, Batches
 from rse_tf.data.dataset import Dataset, Split, make_dataset
-from rse_tf.data.pixels import DataError
-from rse_tf.data.sources import (
+from rse_tf.data.input_pipeline import AUGMENTATIONS, Batches
+from rse_tf.data.loaders import (
     Arrays,
     load_mnist_5k,
     load_npz,
     load_tfds,
 )
+from rse_tf.data.pixels import DataError
 
 # Sets that need no TensorFlow Datasets. Any other name is looked up there.
 DATASETS: dict[str, Callable[[], Arrays]] = {"mnist_5k": load_mnist_5k}

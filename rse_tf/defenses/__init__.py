@@ -18,7 +18,7 @@ from rse_tf.defenses import (
     adversarial_retraining,
     adversarial_training,
     distillation,
-    members,
+    ensembles,
     none,
     robust_opt_brelu,
     rse,
@@ -38,12 +38,12 @@ DEFENSES: dict[str, Callable[[NetworkSpec, Trainer, DefenseSettings], keras.Mode
     "rse_train_noise_only": rse.train_noise_only,
 }
 ENSEMBLES: dict[
-    str, Callable[[int, NetworkSpec, Trainer, DefenseSettings], members.Member]
+    str, Callable[[int, NetworkSpec, Trainer, DefenseSettings], ensembles.Member]
 ] = {
-    "ensemble_bagging": members.bagging,
-    "ensemble_gauss_noise": members.gauss_noise,
-    "ensemble_mixed": members.mixed,
-    "ensemble_random_init": members.random_init,
+    "ensemble_bagging": ensembles.bagging,
+    "ensemble_gauss_noise": ensembles.gauss_noise,
+    "ensemble_mixed": ensembles.mixed,
+    "ensemble_random_init": ensembles.random_init,
 }
 
 

@@ -30,7 +30,7 @@ class AdversarialTraining(Objective):
     epsilon: float
     rho: float
 
-    chooses_best: ClassVar[bool] = False
+    save_best_only: ClassVar[bool] = False
     revision: ClassVar[int] = 1  # FGSM by the log odds
 
     def losses(

@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from rse_tf.attacks import AttackResult
-from rse_tf.attacks.attack import Attack
-from rse_tf.crew import Crew
-from rse_tf.files import atomic_path, is_whole_archive, only_writer
+from rse_tf.attacks.base import Attack
 from rse_tf.layers import seed_noise
-from rse_tf.progress import say
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.files import atomic_path, exclusive_lock, is_whole_archive
+from rse_tf.utils.log import log
 
 # Keeps the noise that an attack meets apart from that of trainings and of the scoring.
 _ATTACK_NOISE = 0xA77AC
@@ -27,7 +27,7 @@ def attack_in_batches(
     attacks: Sequence[Attack],
     models: Sequence[keras.Model],
     *,
-    crew: Crew,
+    pool: DevicePool,
     images: np.ndarray,
     labels: np.ndarray,
     targets: np.ndarray | None,
@@ -43,9 +43,9 @@ def attack_in_batches(
     Args:
         attacks: the attack on each of the models, with the same settings; their `batch_size` is
             the size of a batch.
-        models: the model under attack on every device of the crew, as `crew.copies` gives them.
+        models: the model under attack on every device of the pool, as `pool.replicas` gives them.
             Its noise is seeded anew for every batch.
-        crew: who attacks the batches. All its processes must share the directory.
+        pool: who attacks the batches. All its processes must share the directory.
         images: float `[number, height, width, channels]`.
         labels: integer `[number]`.
         targets: integer `[number]`, or `None` for an untargeted attack.
@@ -70,7 +70,7 @@ def attack_in_batches(
         if file.exists():
             if is_whole_archive(file):
                 return
-            say(f"{file} is damaged: its images are attacked anew")
+            log(f"{file} is damaged: its images are attacked anew")
         attacks[device].check_model(images)  # before the noise is seeded, for it draws some
         seed_noise(models[device], _ATTACK_NOISE, seed, number)
         begin = time.perf_counter()
@@ -80,9 +80,9 @@ def attack_in_batches(
             np.savez(unfinished, seconds=took, **result._asdict())
 
     # Of several workers of one run, each has batches of its own; another run is to wait.
-    with only_writer(directory) if crew.is_chief else contextlib.nullcontext():
-        crew.wait()
-        crew.work(attack_batch, batches, description)
+    with exclusive_lock(directory) if pool.is_chief else contextlib.nullcontext():
+        pool.barrier()
+        pool.map(attack_batch, batches, description)
     results, seconds = [], 0.0
     for _, _, file in batches:
         with np.load(file) as saved:

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits, cross_entropy, joint_logits, loss_gradient
 from rse_tf.layers import CommonNoise, is_random, seed_noise
-from rse_tf.progress import progress_bar
 from rse_tf.utils.checks import (
     argument_error,
     checked_classes,
@@ -20,6 +19,7 @@ from rse_tf.utils.checks import (
     checked_number,
 )
 from rse_tf.utils.classifier import Classifier
+from rse_tf.utils.log import progress_bar
 
 _CALLER = "measure_regularity"
 # Keeps the noise of this measurement apart from that of trainings, attacks and scorings.

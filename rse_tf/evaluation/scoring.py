@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits
-from rse_tf.crew import Crew
 from rse_tf.evaluation.result import Score
 from rse_tf.layers import is_random, seed_noise
 from rse_tf.models import SelfEnsemble
+from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.checks import checked_classes, checked_images, checked_integer
 from rse_tf.utils.classifier import Classifier
 
@@ -35,7 +35,7 @@ class Scorer:
         eval_seeds: how often an accuracy is measured, each time with fresh noise. Default 3.
         batch_size: images that are predicted at a time.
         stop_error: as in `SelfEnsemble`. Default `None`: every prediction takes all draws.
-        crew: who predicts. Default: this process, on the device of the model.
+        pool: who predicts. Default: this process, on the device of the model.
 
     Attributes:
         classifier: what predicts, a `SelfEnsemble` or the model itself.
@@ -52,7 +52,7 @@ class Scorer:
         eval_seeds: int = 3,
         batch_size: int = 128,
         stop_error: float | None = None,
-        crew: Crew | None = None,
+        pool: DevicePool | None = None,
     ) -> None:
         num_draws = checked_integer("Scorer", "num_draws", num_draws)
         eval_seeds = checked_integer("Scorer", "eval_seeds", eval_seeds)
@@ -62,7 +62,7 @@ class Scorer:
         # Without noise every draw and every seed is the same.
         self.num_draws = num_draws if self.is_random else 1
         self.seeds = range(eval_seeds if self.is_random else 1)
-        self._crew = crew or Crew()
+        self._pool = pool or DevicePool()
         self.classifier = model
         if self.is_random:
             self.classifier = SelfEnsemble(model, num_draws, stop_error=stop_error)
@@ -89,7 +89,7 @@ class Scorer:
         images = checked_images("Scorer", images)
         shape = images.shape[1:]
         self._checked.look(images)
-        copies = self._crew.copies(self.classifier, shape)
+        copies = self._pool.replicas(self.classifier, shape)
         if shape not in self._predictors:
             self._predictors[shape] = [_predictor(copy, shape) for copy in copies]
         found = np.zeros([len(images)], np.int64)
@@ -99,8 +99,8 @@ class Scorer:
             seed_noise(copies[device], _SCORING_NOISE, *seed, start)
             found[part] = self._predictors[shape][device](tf.constant(images[part])).numpy()
 
-        self._crew.work(predict, range(0, len(images), self._batch_size), label)
-        return self._crew.total(found)
+        self._pool.map(predict, range(0, len(images), self._batch_size), label)
+        return self._pool.all_reduce_sum(found)
 
     def correct(
         self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str = "scoring"

@@ -11,9 +11,9 @@ import tensorflow as tf
 from rse_tf.layers import seed_noise
 from rse_tf.models import SelfEnsemble
 from rse_tf.models.stopping import looks
-from rse_tf.progress import progress_bar
 from rse_tf.utils.checks import checked_images
 from rse_tf.utils.classifier import Classifier
+from rse_tf.utils.log import progress_bar
 
 # Keeps this noise apart from that of trainings, attacks and scoring.
 _STOPPING_NOISE = 0x570B

@@ -13,12 +13,12 @@ from rse_tf.models.gradient_sources import (
 from rse_tf.models.network import INIT_NOISE_AT, Network
 from rse_tf.models.registry import (
     MODELS,
+    VGG16,
     CifarCNN,
     MnistCNN,
     ModelA,
     NetworkSpec,
     ResNeXt29,
-    VGG16,
     build,
 )
 from rse_tf.models.robustify import robustify

@@ -7,12 +7,12 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rse_tf.evaluation import Row
-from rse_tf.files import atomic_write_text
+from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers import ensembles, rse
 from rse_tf.papers.paper_table import PaperTable
-from rse_tf.reporting import Gallery, write_csv, write_json
+from rse_tf.reporting import write_csv, write_json
 from rse_tf.reporting.drawing import save_png
+from rse_tf.utils.files import atomic_write_text
 
 __all__ = ["PaperTable", "TABLES", "write_table"]
 

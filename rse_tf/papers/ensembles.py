@@ -8,11 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from rse_tf.evaluation import Row
+from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers.figures import draw_attacked, draw_bars
 from rse_tf.papers.paper_table import PaperTable
 from rse_tf.papers.table import Header, Table
-from rse_tf.reporting import Gallery
 from rse_tf.reporting.published import ENSEMBLES_TABLE_2, ENSEMBLES_TABLE_4
 
 _PAPER = "Strauss et al. (2017)"

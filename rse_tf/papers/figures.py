@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from rse_tf.evaluation import Row
+from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers.table import ACCURACY, Cell, Table
-from rse_tf.reporting import Gallery
 from rse_tf.reporting.drawing import (
     COLOURS,
     PERCENT,

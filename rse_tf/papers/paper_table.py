@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.figure import Figure
 
-from rse_tf.evaluation import Row
+from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers.table import FAILED, MISSING, OTHER_SETTINGS, Cell, Table
-from rse_tf.reporting import Gallery
 from rse_tf.reporting.published import OTHER_SOURCE
 from rse_tf.reporting.results import sampling_error
 

@@ -13,15 +13,16 @@ from typing import Any, TypeVar
 
 import keras
 
-from rse_tf import config, experiment
+from rse_tf import experiment
+from rse_tf.config import Config, ConfigError
 from rse_tf.data import DATASETS
 from rse_tf.defenses import is_ensemble
 from rse_tf.evaluation import Row, plain
-from rse_tf.files import DAMAGE, reading
+from rse_tf.flags import parse
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import load_galleries, read_json
-from rse_tf.settings import Config, ConfigError
 from rse_tf.training import TrainingError
+from rse_tf.utils.files import DAMAGE, reading
 
 FLAGS = pathlib.Path("flags")
 SCALES = ("smoke", "cpu", "paper")
@@ -282,7 +283,7 @@ def _config(
         f"--attacks_dir={output / 'attacks'}",
         *extra,
     ]
-    run = config.parse(flags, "")
+    run = parse(flags, "")
     if run.dataset in DATASETS:  # some rows need no folder of data sets
         return run
     return dataclasses.replace(run, data_dir=data_dir or run.data_dir)

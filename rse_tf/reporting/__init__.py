@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from rse_tf.reporting.gallery import Gallery, load_galleries, plot_gallery, save_gallery
+from rse_tf.reporting.gallery import load_galleries, plot_gallery, save_gallery
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.published import Published, published
 from rse_tf.reporting.report import write_report
 from rse_tf.reporting.results import Result, format_table, read_json, write_csv, write_json
 
 __all__ = [
-    "Gallery",
     "Published",
     "Result",
     "format_table",

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from rse_tf.evaluation import Row
-from rse_tf.files import atomic_path
+from rse_tf.utils.files import atomic_path
 
 # Okabe and Ito's colours for all kinds of colour vision, without their yellow, which is too
 # pale for a line on white. Markers differ as well, for prints in black and white.

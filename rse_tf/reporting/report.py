@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rse_tf.evaluation import Row
-from rse_tf.reporting.gallery import Gallery, plot_gallery, save_gallery
+from rse_tf.evaluation import Gallery, Row
+from rse_tf.reporting.gallery import plot_gallery, save_gallery
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.results import write_csv, write_json
 

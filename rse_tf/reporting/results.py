@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import tabulate
 
 from rse_tf.evaluation import Row, plain
-from rse_tf.files import atomic_write_text
 from rse_tf.reporting.published import OTHER_SOURCE, published, published_numbers
 from rse_tf.reporting.series import describe_settings, distinguishing_settings
+from rse_tf.utils.files import atomic_write_text
 
 SCHEMA = 1
 # More than rounding to the two decimals of the printed table can explain.

@@ -1,9 +1,9 @@
 """The training loop and the store of trained models."""
 
-from rse_tf.training.devices import STRATEGIES, make_strategy, use_gpus_politely
+from rse_tf.training.devices import STRATEGIES, enable_memory_growth, make_strategy
+from rse_tf.training.hyperparameters import DTYPE_POLICIES, OPTIMIZERS, SCHEDULES, TrainingSettings
 from rse_tf.training.loop import Loop, TrainingDivergedError, TrainingError
 from rse_tf.training.objectives import CrossEntropy, Objective
-from rse_tf.training.settings import DTYPE_POLICIES, OPTIMIZERS, SCHEDULES, TrainingSettings
 from rse_tf.training.trainer import NotTrainedError, Trainer, weights_digest
 
 __all__ = [
@@ -20,6 +20,6 @@ __all__ = [
     "TrainingError",
     "TrainingSettings",
     "make_strategy",
-    "use_gpus_politely",
+    "enable_memory_growth",
     "weights_digest",
 ]

@@ -8,13 +8,13 @@ import os
 
 import tensorflow as tf
 
-from rse_tf.crew import Crew
-from rse_tf.progress import hush
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.log import silence
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
-def use_gpus_politely() -> None:
+def enable_memory_growth() -> None:
     """Lets TensorFlow take GPU memory as it needs it, not all at once.
 
     Call it before the first operation.
@@ -89,8 +89,8 @@ _mirrored = functools.cache(tf.distribute.MirroredStrategy)
 @functools.cache
 def _multi_worker() -> tf.distribute.Strategy:
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    if not Crew(strategy).is_chief:
-        hush()
+    if not DevicePool(strategy).is_chief:
+        silence()
     return strategy
 
 

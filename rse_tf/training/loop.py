@@ -12,14 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.crew import Crew
 from rse_tf.data import Batches, Dataset, Split
-from rse_tf.files import DAMAGE, atomic_path, atomic_write_text, writing
 from rse_tf.layers import seed_noise
-from rse_tf.progress import progress_bar, say
+from rse_tf.training.device_pool import DevicePool
 from rse_tf.training.devices import use_xla
+from rse_tf.training.hyperparameters import TrainingSettings
 from rse_tf.training.objectives import Objective
-from rse_tf.training.settings import TrainingSettings
+from rse_tf.utils.files import DAMAGE, atomic_path, atomic_write_text, writing
+from rse_tf.utils.log import log, progress_bar
 
 _EVALUATION_BATCH = 256
 
@@ -67,7 +67,7 @@ class Loop:
     ) -> None:
         self._dataset, self._settings, self._strategy = dataset, settings, strategy
         self._objective, self._directory, self._label = objective, directory, label
-        self._is_chief = Crew(strategy).is_chief
+        self._is_chief = DevicePool(strategy).is_chief
         self._batches = Batches(
             dataset.train, settings.batch_size, settings.augmentation, settings.seed
         )
@@ -131,13 +131,13 @@ class Loop:
             history.append(record)
             self._epoch.assign(epoch + 1)
             if self._is_chief:
-                if best or not self._objective.chooses_best:
+                if best or not self._objective.save_best_only:
                     self._save_best()
                 self._write_history(history)
                 with writing(self._directory / "checkpoint"):
                     manager.save()
             validated = "" if accuracy is None else f"validation {accuracy:.1%}  "
-            say(
+            log(
                 f"{self._label}: epoch {epoch + 1}/{self._settings.epochs}  loss {loss:.4f}  "
                 f"{validated}{record['seconds']:.0f} s"
             )
@@ -218,9 +218,9 @@ class Loop:
             try:
                 checkpoint.restore(str(path))
             except (tf.errors.OpError, IndexError) as error:  # so it calls a file that is cut off
-                say(f"{self._label}: {path} is damaged ({type(error).__name__}), not used")
+                log(f"{self._label}: {path} is damaged ({type(error).__name__}), not used")
                 continue
-            say(f"{self._label}: going on after epoch {int(self._epoch)}")
+            log(f"{self._label}: going on after epoch {int(self._epoch)}")
             return
         if saved:
             raise TrainingError(

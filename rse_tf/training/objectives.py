@@ -15,14 +15,14 @@ class Objective(abc.ABC):
     """Base class: a loss for every image, from the model and its batch.
 
     Attributes:
-        chooses_best: whether the epoch with the best clean validation accuracy is kept, or the
+        save_best_only: whether the epoch with the best clean validation accuracy is kept, or the
             last one. A training that gives clean accuracy away for robustness must not be
             judged by the former.
         revision: part of the key of every training: raise it when the objective no longer
             gives the same weights.
     """
 
-    chooses_best: ClassVar[bool] = True
+    save_best_only: ClassVar[bool] = True
     revision: ClassVar[int] = 0
 
     @abc.abstractmethod

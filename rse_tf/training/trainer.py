@@ -13,16 +13,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from rse_tf.crew import Crew
 from rse_tf.data import Dataset
-from rse_tf.files import DAMAGE, atomic_path, atomic_write_text, is_whole_archive, only_writer
 from rse_tf.layers import NOISE_VERSION
 from rse_tf.models import NetworkSpec
-from rse_tf.progress import say
+from rse_tf.training.device_pool import DevicePool
 from rse_tf.training.devices import make_strategy
+from rse_tf.training.hyperparameters import TrainingSettings
 from rse_tf.training.loop import Loop, TrainingError, weights_size
 from rse_tf.training.objectives import CrossEntropy, Objective
-from rse_tf.training.settings import TrainingSettings
+from rse_tf.utils.files import (
+    DAMAGE,
+    atomic_path,
+    atomic_write_text,
+    exclusive_lock,
+    is_whole_archive,
+)
+from rse_tf.utils.log import log
 
 # Part of every key: raise it when the same settings no longer give the same model.
 _FORMAT = 1
@@ -77,21 +83,21 @@ class Trainer:
         """
         directory = self.directory(spec, objective, start)
         finished = directory / "model.keras"
-        crew = Crew(make_strategy(self.strategy))
-        if crew.is_chief and finished.exists() and not is_whole_archive(finished):
-            with only_writer(directory):
+        pool = DevicePool(make_strategy(self.strategy))
+        if pool.is_chief and finished.exists() and not is_whole_archive(finished):
+            with exclusive_lock(directory):
                 self._make_anew(spec, directory)
         # Another run may write it at this moment; what the chief sees counts for all workers.
-        if not crew.chief_says(finished.exists()):
+        if not pool.broadcast_from_chief(finished.exists()):
             if not self.may_train:
                 raise NotTrainedError(
                     f"no trained network in {directory}; run `python -m rse_tf.train` with the "
                     "same flags first"
                 )
-            with only_writer(directory) if crew.is_chief else contextlib.nullcontext():
-                if not crew.chief_says(finished.exists()):
-                    self._train(spec, objective, start, directory, crew)
-                crew.wait()
+            with exclusive_lock(directory) if pool.is_chief else contextlib.nullcontext():
+                if not pool.broadcast_from_chief(finished.exists()):
+                    self._train(spec, objective, start, directory, pool)
+                pool.barrier()
         return keras.models.load_model(finished)
 
     def directory(
@@ -113,9 +119,9 @@ class Trainer:
         objective: Objective,
         start: keras.Model | None,
         directory: pathlib.Path,
-        crew: Crew,
+        pool: DevicePool,
     ) -> None:
-        if crew.is_chief:
+        if pool.is_chief:
             facts = json.dumps(self._facts(spec, objective, start), indent=1)
             atomic_write_text(directory / "settings.json", facts)
         loop = Loop(
@@ -129,7 +135,7 @@ class Trainer:
             start=start,
         )
         loop.run()
-        if crew.is_chief:
+        if pool.is_chief:
             try:
                 self._keep(spec, loop.best_weights)
             except DAMAGE as error:
@@ -153,10 +159,10 @@ class Trainer:
         weights, finished = directory / "best.weights.h5", directory / "model.keras"
         try:
             self._keep(spec, weights)
-            say(f"{finished} is damaged: made anew from {weights.name}")
+            log(f"{finished} is damaged: made anew from {weights.name}")
         except DAMAGE:
             finished.unlink()
-            say(f"{finished} and {weights.name} are damaged: the network is to be trained anew")
+            log(f"{finished} and {weights.name} are damaged: the network is to be trained anew")
 
     def _facts(
         self, spec: NetworkSpec, objective: Objective, start: keras.Model | None

@@ -84,3 +84,10 @@ def kind_of(hint: Any) -> str:
     if type(None) in typing.get_args(hint):
         (hint,) = kinds
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def as_text(value: Any) -> str:
+    """Returns a value as one writes it behind a flag."""
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""All devices of a run, on this machine and on others, as hands for independent pieces of work."""
+"""Runs independent tasks in parallel on all devices of a distribution strategy."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.models.copying import Copier
-from rse_tf.progress import progress_bar
+from rse_tf.utils.log import progress_bar
 
 T = TypeVar("T")
 
 _SPREAD = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-class Crew:
-    """Deals pieces of work, such as batches to attack, to the devices of a strategy.
+class DevicePool:
+    """Runs independent tasks, such as batches to attack, on the devices of a strategy.
 
-    Where a training has its replicas compute one step together, pieces that do not depend on
-    each other are better done each by one device on its own: nobody waits, and with noise that
-    is seeded by the piece the result is the same whoever does it.
+    Training synchronises its replicas at every step. Attack and scoring batches are independent,
+    so each runs on one device without waiting. Noise is seeded per batch, so the result does not
+    depend on the device.
 
-    Piece number k goes to device k modulo their number. Each process does the pieces of its own
-    devices, all at the same time, a copy of the model on every device.
+    Task number k goes to device k modulo their number. Each process runs the tasks of its own
+    devices, all at the same time, with a replica of the model on every device.
 
     Args:
         strategy: a `MirroredStrategy`, a `MultiWorkerMirroredStrategy`, or the default one.
@@ -44,16 +44,16 @@ class Crew:
         self._devices: tuple[str, ...] = ("",)  # wherever TensorFlow likes
         if isinstance(self._strategy, _SPREAD):
             self._devices = tuple(self._strategy.extended.worker_devices)
-        self._copies: dict[int, list[tuple[keras.Model, Copier]]] = {}
+        self._replicas: dict[int, list[tuple[keras.Model, Copier]]] = {}
 
     @property
     def is_chief(self) -> bool:
         return self._worker == 0
 
-    def copies(self, model: keras.Model, image_shape: Sequence[int]) -> list[keras.Model]:
-        """A model for each device of this process: itself, and copies for all but the first.
+    def replicas(self, model: keras.Model, image_shape: Sequence[int]) -> list[keras.Model]:
+        """Returns a model for each device of this process: itself, and replicas of it.
 
-        The copies are kept, and have the state that the model has at every call: its weights and
+        The replicas are kept, and have the state that the model has at every call: its weights and
         all else that Keras would save. Each has random streams of its own.
 
         Raises:
@@ -62,21 +62,21 @@ class Crew:
         """
         if len(self._devices) == 1:
             return [model]
-        if id(model) not in self._copies:
+        if id(model) not in self._replicas:
             _check_model(model, len(self._devices))
             if not model.built:
                 model(tf.zeros([1, *image_shape]))
             others = [self._copy(model, image_shape, device) for device in self._devices[1:]]
-            self._copies[id(model)] = [(model, Copier("Crew")), *others]
-        for device, (_, copier) in zip(self._devices, self._copies[id(model)]):
+            self._replicas[id(model)] = [(model, Copier("DevicePool")), *others]
+        for device, (_, copier) in zip(self._devices, self._replicas[id(model)]):
             with tf.device(device):
                 copier.copy_state(random_streams=False)
-        return [copy for copy, _ in self._copies[id(model)]]
+        return [copy for copy, _ in self._replicas[id(model)]]
 
     def _copy(
         self, model: keras.Model, image_shape: Sequence[int], device: str
     ) -> tuple[keras.Model, Copier]:
-        copier = Copier("Crew")
+        copier = Copier("DevicePool")
         with tf.device(device):
             copy = copier.copy(model)
             copy(tf.zeros([1, *image_shape]))  # a subclassed one has no weights before
@@ -84,40 +84,40 @@ class Crew:
             copier.check(model, copy, keras.KerasTensor((None, *image_shape), "float32"))
         return copy, copier
 
-    def work(self, do: Callable[[int, T], None], pieces: Sequence[T], description: str) -> None:
-        """Does all pieces; returns when those of the other processes are done as well.
+    def map(self, do: Callable[[int, T], None], tasks: Sequence[T], description: str) -> None:
+        """Runs all tasks; returns when those of the other processes are done as well.
 
         Args:
-            do: does one, called with the number of the device and the piece. With several devices
+            do: runs one, called with the number of the device and the task. With several devices
                 each has a thread of its own.
-            pieces: the same ones in every process.
+            tasks: the same ones in every process.
             description: what the progress bar says.
         """
-        hands = len(self._devices)
-        first, everybody = hands * self._worker, hands * self._workers
+        num_devices = len(self._devices)
+        first, everybody = num_devices * self._worker, num_devices * self._workers
         mine = [
-            (number % everybody - first, piece)
-            for number, piece in enumerate(pieces)
-            if 0 <= number % everybody - first < hands
+            (number % everybody - first, task)
+            for number, task in enumerate(tasks)
+            if 0 <= number % everybody - first < num_devices
         ]
-        if hands == 1:
-            for device, piece in progress_bar(mine, len(mine), description):
-                do(device, piece)
+        if num_devices == 1:
+            for device, task in progress_bar(mine, len(mine), description):
+                do(device, task)
         else:
             self._work_in_threads(do, mine, description)
-        self.wait()
+        self.barrier()
 
     def _work_in_threads(
         self, do: Callable[[int, T], None], mine: Sequence[tuple[int, T]], description: str
     ) -> None:
-        def do_there(device: int, piece: T) -> None:
+        def do_there(device: int, task: T) -> None:
             with tf.device(self._devices[device]):
-                do(device, piece)
+                do(device, task)
 
-        # One thread for each device: a copy of the model does one piece at a time.
+        # One thread for each device: a copy of the model does one task at a time.
         threads = [concurrent.futures.ThreadPoolExecutor(1) for _ in self._devices]
         try:
-            futures = [threads[device].submit(do_there, device, piece) for device, piece in mine]
+            futures = [threads[device].submit(do_there, device, task) for device, task in mine]
             done = concurrent.futures.as_completed(futures)
             for future in progress_bar(done, len(futures), description):
                 future.result()
@@ -125,7 +125,7 @@ class Crew:
             for thread in threads:
                 thread.shutdown(cancel_futures=True)
 
-    def total(self, array: np.ndarray) -> np.ndarray:
+    def all_reduce_sum(self, array: np.ndarray) -> np.ndarray:
         """The sum over all processes of an array that each of them has."""
         if self._workers == 1:
             return array
@@ -138,20 +138,20 @@ class Crew:
         values = self._strategy.experimental_distribute_values_from_function(own)
         return self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy()
 
-    def chief_says(self, answer: bool) -> bool:
-        """The chief's answer, in every process: whoever looks for himself may see another."""
-        return bool(self.total(np.array([answer and self.is_chief], np.int32))[0])
+    def broadcast_from_chief(self, answer: bool) -> bool:
+        """Broadcasts the chief's answer: other processes may see other files."""
+        return bool(self.all_reduce_sum(np.array([answer and self.is_chief], np.int32))[0])
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Waits until all processes of the run are here."""
-        self.total(np.zeros([1], np.int32))
+        self.all_reduce_sum(np.zeros([1], np.int32))
 
 
 def _check_model(model: Any, devices: int) -> None:
     if not isinstance(model, keras.Model):
         raise ValueError(
-            f"Crew: model must be a Keras model, to be copied to {devices} devices; or use one "
-            f"device. Received: model={model!r}"
+            f"DevicePool: model must be a Keras model, to be copied to {devices} devices; or "
+            f"use one device. Received: model={model!r}"
         )
 
 
@@ -167,7 +167,7 @@ def _place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     jobs = resolver.cluster_spec().as_dict()
     if jobs and resolver.task_type not in ("chief", "worker"):
         raise ValueError(
-            "Crew: strategy must be of a chief or a worker of its cluster. "
+            "DevicePool: strategy must be of a chief or a worker of its cluster. "
             f"Received: task type {resolver.task_type!r}"
         )
     chiefs, workers = len(jobs.get("chief", [])), len(jobs.get("worker", []))

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import filelock
 
-from rse_tf.progress import say
-
+from rse_tf.utils.log import log
 
 # What reading a damaged file of ours raises: JSON, NumPy's archives, HDF5.
 DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
@@ -162,7 +161,7 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 @contextlib.contextmanager
-def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
+def exclusive_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Holds a folder against all other processes that ask for it in this way.
 
     Whoever comes second waits until the first one is through, or dead, and should then look what
@@ -182,9 +181,9 @@ def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
     except NotImplementedError:  # by the file system
-        say(f"{folder} cannot be locked: no other process may write there meanwhile")
+        log(f"{folder} cannot be locked: no other process may write there meanwhile")
     except filelock.Timeout:
-        say(f"waiting for the process that writes {folder}")
+        log(f"waiting for the process that writes {folder}")
         lock.acquire()
     try:
         yield

@@ -13,13 +13,13 @@ T = TypeVar("T")
 _hushed = False
 
 
-def hush() -> None:
+def silence() -> None:
     """Keeps this process silent from now on: of several that share a run, only one speaks."""
     global _hushed
     _hushed = True
 
 
-def say(text: object) -> None:
+def log(text: object) -> None:
     """Prints a line at once."""
     if not _hushed:
         print(text, flush=True)

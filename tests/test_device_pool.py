@@ -17,11 +17,11 @@ import tensorflow as tf
 
 from rse_tf import models
 from rse_tf.attacks import BIM, PGD, ZOO, AttackResult, CarliniWagnerL2
-from rse_tf.crew import Crew
 from rse_tf.evaluation import Scorer, attack_in_batches
-from rse_tf.files import only_writer
 from rse_tf.layers import noise_state
 from rse_tf.training import make_strategy
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.files import exclusive_lock
 
 SHAPE = (6, 6, 1)
 IMAGES = np.random.default_rng(0).uniform(size=(23, *SHAPE)).astype(np.float32)
@@ -32,20 +32,20 @@ def noisy() -> keras.Model:
     return models.build("mnist_cnn", input_shape=SHAPE, num_classes=3, init_noise=0.3)
 
 
-def two_devices() -> Crew:
-    return Crew(make_strategy("mirrored"))
+def two_devices() -> DevicePool:
+    return DevicePool(make_strategy("mirrored"))
 
 
 def test_every_piece_is_done_once_and_by_its_device() -> None:
     done: list[tuple[int, int]] = []
-    two_devices().work(lambda device, piece: done.append((device, piece)), range(7), "pieces")
+    two_devices().map(lambda device, piece: done.append((device, piece)), range(7), "pieces")
     assert sorted(done, key=lambda one: one[1]) == [(number % 2, number) for number in range(7)]
-    assert Crew().is_chief and two_devices().is_chief
+    assert DevicePool().is_chief and two_devices().is_chief
 
 
 def test_both_devices_work_at_the_same_time() -> None:
     both = threading.Barrier(2)  # which nobody passes alone
-    two_devices().work(lambda device, piece: both.wait(60) and None, range(4), "pieces")
+    two_devices().map(lambda device, piece: both.wait(60) and None, range(4), "pieces")
 
 
 def test_a_failure_ends_the_work_and_shows() -> None:
@@ -58,29 +58,29 @@ def test_a_failure_ends_the_work_and_shows() -> None:
         time.sleep(0.01)
 
     with pytest.raises(KeyError, match="this one"):
-        two_devices().work(fail, range(1000), "pieces")
+        two_devices().map(fail, range(1000), "pieces")
     assert len(done) < 100  # of the 500 of the other device
 
 
 def test_copies_are_equal_models_on_their_own_devices() -> None:
-    crew, model = two_devices(), models.AveragedEnsemble([noisy(), noisy()])
-    first, second = crew.copies(model, SHAPE)
-    assert first is model and crew.copies(model, SHAPE)[1] is second
+    pool, model = two_devices(), models.AveragedEnsemble([noisy(), noisy()])
+    first, second = pool.replicas(model, SHAPE)
+    assert first is model and pool.replicas(model, SHAPE)[1] is second
     for ours, theirs in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     before = noise_state(first)
     second(IMAGES)
     np.testing.assert_array_equal(noise_state(first), before)  # a stream of its own
     assert {v.value.device[-5:] for v in second.trainable_variables} == {"CPU:1"}
-    assert crew.copies(noisy(), SHAPE)[1].name.startswith("mnist_cnn")
-    assert Crew().copies(model, SHAPE) == [model]
+    assert pool.replicas(noisy(), SHAPE)[1].name.startswith("mnist_cnn")
+    assert DevicePool().replicas(model, SHAPE) == [model]
 
 
-def attack(crew: Crew, model: keras.Model, kind: str, folder: pathlib.Path) -> AttackResult:
-    copies = crew.copies(model, SHAPE)
+def attack(pool: DevicePool, model: keras.Model, kind: str, folder: pathlib.Path) -> AttackResult:
+    copies = pool.replicas(model, SHAPE)
     attacks = [ATTACKS[kind](copy, batch_size=4) for copy in copies]
     return attack_in_batches(
-        attacks, copies, crew=crew, images=IMAGES, labels=LABELS, targets=None, directory=folder,
+        attacks, copies, pool=pool, images=IMAGES, labels=LABELS, targets=None, directory=folder,
         seed=5, description="test",
     )[0]  # fmt: skip
 
@@ -101,8 +101,8 @@ def test_an_attack_on_two_devices_is_that_on_one(
 ) -> None:
     networks = [noisy() for _ in range(members)]
     model = networks[0] if members == 1 else models.AveragedEnsemble(networks)
-    one, two = (attack(crew, model, kind, tmp_path / str(i)) for i, crew in
-                enumerate((Crew(), two_devices())))  # fmt: skip
+    one, two = (attack(pool, model, kind, tmp_path / str(i)) for i, pool in
+                enumerate((DevicePool(), two_devices())))  # fmt: skip
     assert (one.distortion > 0).any()
     for ours, theirs in zip(one, two):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -112,8 +112,8 @@ def test_an_attack_on_two_devices_is_that_on_one(
 def test_a_score_on_two_devices_is_that_on_one() -> None:
     model = noisy()
     scores = [
-        Scorer(model, 5, 2, batch_size=4, crew=crew).correct(IMAGES, LABELS, 1)
-        for crew in (Crew(), two_devices())
+        Scorer(model, 5, 2, batch_size=4, pool=pool).correct(IMAGES, LABELS, 1)
+        for pool in (DevicePool(), two_devices())
     ]
     np.testing.assert_array_equal(*scores)
 
@@ -122,10 +122,10 @@ def test_who_attacks_the_same_as_another_process_waits_for_it(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, folder = noisy(), tmp_path / "shared"
-    attack(Crew(), model, "bim", tmp_path / "done")
+    attack(DevicePool(), model, "bim", tmp_path / "done")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with only_writer(folder):
-            waiting = pool.submit(attack, Crew(), model, "bim", folder)
+        with exclusive_lock(folder):
+            waiting = pool.submit(attack, DevicePool(), model, "bim", folder)
             with pytest.raises(concurrent.futures.TimeoutError):
                 waiting.result(timeout=2)
             assert list(folder.iterdir()) == [folder / "lock"]
@@ -138,7 +138,7 @@ def test_who_attacks_the_same_as_another_process_waits_for_it(
 
 def test_a_sum_over_one_process_is_its_own(tmp_path: pathlib.Path) -> None:
     array = np.arange(3)
-    np.testing.assert_array_equal(two_devices().total(array), array)
+    np.testing.assert_array_equal(two_devices().all_reduce_sum(array), array)
     assert isinstance(make_strategy("mirrored"), tf.distribute.MirroredStrategy)
 
 
@@ -181,5 +181,5 @@ def test_a_crew_has_no_evaluators() -> None:
         cluster_resolver = resolver(cluster, task_type="worker", task_id=1)
 
     with pytest.raises(ValueError, match="chief or a worker .* Received: task type 'evaluator'"):
-        Crew(Strategy())
-    assert not Crew(WorkerStrategy()).is_chief
+        DevicePool(Strategy())
+    assert not DevicePool(WorkerStrategy()).is_chief

@@ -14,13 +14,13 @@ import numpy as np
 
 from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
-from rse_tf.attacks.attack import Attack
-from rse_tf.crew import Crew
-from rse_tf.evaluation import attack_in_batches
+from rse_tf.attacks.base import Attack
+from rse_tf.evaluation.attacking import attack_in_batches
+from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.layers import NOISE_VERSION, CommonNoise, is_random
 from rse_tf.models import AveragedEnsemble, SelfEnsemble
-from rse_tf.settings import Config
 from rse_tf.training import weights_digest
+from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.options import options_of
 
 # Part of every attack's folder: raise it when the same settings no longer give the same images of
@@ -29,7 +29,7 @@ _FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class AttackSetting:
     """One attack setting: a row, or two for the single members of an ensemble.
 
     Attributes:
@@ -74,49 +74,49 @@ class AttackOutcome:
     targets: np.ndarray | None
 
 
-class Victim:
+class AttackRunner:
     """Attacks one model in every setting of a run, and keeps what it found.
 
     Args:
-        config: the run.
+        settings: of the run.
         model: the model to attack: a defense, or a substitute for one.
         dataset: where the images are from.
         test: the images.
         label: what the progress lines call it.
-        crew: who attacks the batches.
+        pool: who attacks the batches.
     """
 
     def __init__(
         self,
-        config: Config,
+        settings: EvaluationSettings,
         model: keras.Model,
         dataset: data.Dataset,
         test: data.Split,
         label: str,
-        crew: Crew,
+        pool: DevicePool,
     ) -> None:
-        self._config, self._model, self._dataset = config, model, dataset
-        self._test, self._label, self._crew = test, label, crew
-        self._draws = config.attack_draws if is_random(model) else 1
+        self._settings, self._model, self._dataset = settings, model, dataset
+        self._test, self._label, self._pool = test, label, pool
+        self._draws = settings.attack_draws if is_random(model) else 1
         self._attacks: dict[Any, Attack] = {}  # compiled once for all strengths
 
-    def settings(self) -> Iterator[Setting]:
+    def settings(self) -> Iterator[AttackSetting]:
         """All attack settings of the run, in the order of its rows."""
         gradients: tuple[str, ...] = ("mean_probability",)
         if isinstance(self._model, AveragedEnsemble):
-            gradients = self._config.gradient
+            gradients = self._settings.gradient
         elif self._draws > 1:  # no members, but draws
-            gradients = tuple(g for g in self._config.gradient if g != "member") or gradients
-        for attack in self._config.attacks:
+            gradients = tuple(g for g in self._settings.gradient if g != "member") or gradients
+        for attack, points in self._settings.attacks.items():
             known = ATTACKS[attack].gradients
             own = tuple(g for g in gradients if g in known) or ("mean_probability",)
             for gradient in own:
-                for target in self._config.target_class or (None,):
-                    for point in self._config.attack_points(attack):
+                for target in self._settings.target_class or (None,):
+                    for point in points:
                         point = ATTACKS[attack].for_model(point, is_random(self._model))
-                        yield Setting(attack, point, gradient, target)
+                        yield AttackSetting(attack, point, gradient, target)
 
-    def attack(self, setting: Setting) -> AttackOutcome:
+    def attack(self, setting: AttackSetting) -> AttackOutcome:
         """Attacks all images, or looks up what was found before."""
         one_by_one = setting.gradient == "member"
         models = self._model.members if one_by_one else [self._model]
@@ -132,48 +132,48 @@ class Victim:
         gradient = setting.gradient if has_choice else None
         return AttackOutcome(results, seconds, self._parameters(setting), gradient, targets)
 
-    def _parameters(self, setting: Setting) -> dict[str, Any]:
+    def _parameters(self, setting: AttackSetting) -> dict[str, Any]:
         """What a row says of its attack, but for the gradient."""
-        config = self._config
+        settings = self._settings
         found = {
             **setting.point,
-            "targeted": config.targeted or setting.target is not None,
+            "targeted": settings.targeted or setting.target is not None,
             "attack_draws": self._draws,
             "target": setting.target,
-            "image_class": config.image_class,
-            "substitute": config.substitute,
+            "image_class": settings.image_class,
+            "substitute": settings.substitute,
         }
         optional = ("target", "image_class", "substitute")
         return {k: value for k, value in found.items() if k not in optional or value is not None}
 
-    def _targets(self, setting: Setting) -> np.ndarray | None:
+    def _targets(self, setting: AttackSetting) -> np.ndarray | None:
         """The classes to reach, integer `[number]`, or `None` for an untargeted attack."""
         if setting.target is not None:
             return np.full(len(self._test), self._dataset.class_index(setting.target))
-        if not self._config.targeted:
+        if not self._settings.targeted:
             return None
         count = self._dataset.num_classes
-        shift = np.random.default_rng(self._config.seed).integers(1, count, len(self._test))
+        shift = np.random.default_rng(self._settings.seed).integers(1, count, len(self._test))
         return (self._test.labels + shift) % count
 
     def _attack(
-        self, setting: Setting, model: keras.Model, targets: np.ndarray | None, label: str
+        self, setting: AttackSetting, model: keras.Model, targets: np.ndarray | None, label: str
     ) -> tuple[AttackResult, float]:
         test = self._test
-        copies = self._crew.copies(model, self._dataset.image_shape)
+        copies = self._pool.replicas(model, self._dataset.image_shape)
         return attack_in_batches(
             [self._attack_on(copy, setting) for copy in copies],
             copies,
-            crew=self._crew,
+            pool=self._pool,
             images=test.images,
             labels=test.labels,
             targets=targets,
             directory=self._folder(setting, model),
-            seed=self._config.seed,
+            seed=self._settings.seed,
             description=label,
         )
 
-    def _attack_on(self, victim: keras.Model, setting: Setting) -> Attack:
+    def _attack_on(self, victim: keras.Model, setting: AttackSetting) -> Attack:
         """The attack on a victim; all its strengths share one compiled graph."""
         key = (setting.attack, id(victim), setting.gradient)
         if key not in self._attacks:
@@ -185,23 +185,23 @@ class Victim:
             logits = model.stacked_logits if setting.gradient == "mean_loss" else model
             if setting.point.get("noise") == "common":
                 logits = CommonNoise(model)
-            size = self._config.attack_batch_size
+            size = self._settings.attack_batch_size
             self._attacks[key] = ATTACKS[setting.attack](logits, batch_size=size, **setting.point)
         return dataclasses.replace(self._attacks[key], **setting.point)
 
-    def _folder(self, setting: Setting, victim: keras.Model) -> pathlib.Path:
+    def _folder(self, setting: AttackSetting, victim: keras.Model) -> pathlib.Path:
         """A folder for the batches of one attack setting, named after all they follow from."""
-        settings = _without_names(victim.get_config())
+        network = _without_names(victim.get_config())
         mean_loss = setting.gradient == "mean_loss"
         version = ATTACKS[setting.attack].cache_version
         facts = [
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
-            self._config.seed, settings, weights_digest(victim),
+            self._settings.seed, network, weights_digest(victim),
             *([version] if version else []),
             *([{"noise": NOISE_VERSION}] if is_random(victim) else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-        return pathlib.Path(str(self._config.attacks_dir)) / digest.hexdigest()[:16]
+        return pathlib.Path(self._settings.attacks_dir) / digest.hexdigest()[:16]
 
 
 def _without_names(config: Any) -> Any:

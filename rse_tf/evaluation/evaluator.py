@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,14 +11,17 @@ import numpy as np
 
 from rse_tf import data
 from rse_tf.attacks import AttackResult
-from rse_tf.crew import Crew
-from rse_tf.evaluation import Row, Scorer, mean_score, measure_regularity, measure_stopping
+from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
+from rse_tf.evaluation.gallery import Gallery
+from rse_tf.evaluation.regularity import measure_regularity
+from rse_tf.evaluation.result import Row
+from rse_tf.evaluation.scoring import Scorer, mean_score
+from rse_tf.evaluation.settings import EvaluationSettings
+from rse_tf.evaluation.stopping import measure_stopping
 from rse_tf.layers import is_random, noise_layers
 from rse_tf.models import AveragedEnsemble
-from rse_tf.progress import say
-from rse_tf.reporting import Gallery
-from rse_tf.settings import Config
-from rse_tf.victim import Setting, Victim
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.log import log
 
 _GALLERY_IMAGES = 10
 
@@ -26,12 +30,13 @@ class Evaluator:
     """One trained defense under all attacks of a run.
 
     Args:
-        config: the run.
+        settings: of the run.
         defense: name of the defense.
         model: its classifier.
         dataset: its test images are attacked.
         substitute: the model to attack in its place, or `None` for the model itself.
-        crew: who attacks and predicts. Default: this process, on one device.
+        pool: who attacks and predicts. Default: this process, on one device.
+        training: settings of the defense, for the rows.
 
     Raises:
         DataError: if the data set has no class of a name in the flags.
@@ -39,21 +44,24 @@ class Evaluator:
 
     def __init__(
         self,
-        config: Config,
+        settings: EvaluationSettings,
         defense: str,
         model: keras.Model,
         dataset: data.Dataset,
         substitute: keras.Model | None = None,
-        crew: Crew | None = None,
+        pool: DevicePool | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> None:
-        self._config, self._defense, self._model, self._dataset = config, defense, model, dataset
-        self._test = _test_images(config, dataset)
+        self._settings, self._defense = settings, defense
+        self._model, self._dataset = model, dataset
+        self._training = dict(training or {})
+        self._test = _test_images(settings, dataset)
         attacked = model if substitute is None else substitute
-        self._crew = crew or Crew()
-        self._victim = Victim(config, attacked, dataset, self._test, defense, self._crew)
+        self._pool = pool or DevicePool()
+        self._runner = AttackRunner(settings, attacked, dataset, self._test, defense, self._pool)
         self._members = model.members if isinstance(model, AveragedEnsemble) else []
         # Without noise all numbers of draws are one and the same.
-        draws = config.num_draws if is_random(model) else (1,)
+        draws = settings.num_draws if is_random(model) else (1,)
         self._scorers = [self._scorer(model, number) for number in draws]
         self._kept: list[tuple[str | None, AttackResult]] = []
         # What several rows need.
@@ -66,7 +74,7 @@ class Evaluator:
         Every process of a run returns the same rows.
         """
         rows = [self._with_measurements(row) for row in self._clean_rows()]
-        for setting in self._victim.settings():
+        for setting in self._runner.settings():
             rows += self._attacked_rows(setting)
         return rows
 
@@ -78,7 +86,7 @@ class Evaluator:
         scorer, names, test = self._scorers[-1], self._dataset.class_names, self._test
         if not self._kept:
             return []
-        if self._config.target_class:  # the first image with every target
+        if self._settings.target_class:  # the first image with every target
             chosen = [(0, *kept) for kept in self._kept if kept[0]]
         else:
             correct = np.flatnonzero(self._correct_clean(scorer, "gallery")[0])
@@ -89,13 +97,13 @@ class Evaluator:
             return []
         clean = np.stack([test.images[index] for index, _, _ in chosen])
         adversarial = np.stack([result.adversarial[index] for index, _, result in chosen])
-        guesses = scorer.predictions(adversarial, self._config.seed, 2)
+        guesses = scorer.predictions(adversarial, self._settings.seed, 2)
         return [
             Gallery(
                 defense=self._defense,
                 clean=clean,
                 adversarial=adversarial,
-                dataset=self._config.dataset,
+                dataset=self._settings.dataset,
                 labels=[names[test.labels[index]] for index, _, _ in chosen],
                 predicted=[names[guess] for guess in guesses],
                 targets=[target for _, target, _ in chosen if target],
@@ -104,11 +112,11 @@ class Evaluator:
 
     def _clean_rows(self) -> list[Row]:
         unharmed = [self._test.images] * max(len(self._members), 1)
-        chosen = self._config.image_class
+        chosen = self._settings.image_class
         return self._rows("none", unharmed, {} if chosen is None else {"image_class": chosen})
 
-    def _attacked_rows(self, setting: Setting) -> list[Row]:
-        outcome = self._victim.attack(setting)
+    def _attacked_rows(self, setting: AttackSetting) -> list[Row]:
+        outcome = self._runner.attack(setting)
         # Keep only the images that the gallery shows; all of them would use too much memory.
         if setting.target is None:
             self._kept = [(None, outcome.results[0])]
@@ -125,7 +133,7 @@ class Evaluator:
             mean_queries=float(np.mean([result.queries.mean() for result in outcome.results])),
         )
         for row in rows:
-            say(
+            log(
                 f"{self._defense}: {setting} {row.scored or ''}  accuracy "
                 f"{row.score.accuracy:.1%}  RMS L2 {row.score.rms_l2:.3f}"
             )
@@ -161,13 +169,13 @@ class Evaluator:
                 elif attack == "none":
                     pairs = pairs[:1]
                 label = f"{self._defense}: {attack} scoring"
-                seed = self._config.seed
+                seed = self._settings.seed
                 reached = [] if targets is None else [
                     one.correct(part, targets, seed, 1).mean() for one, part in pairs
                 ]
                 rows.append(Row(
-                    dataset=self._config.dataset,
-                    model=_model_name(self._config),
+                    dataset=self._settings.dataset,
+                    model=self._settings.model,
                     defense=self._defense,
                     attack=attack,
                     parameters=parameters,
@@ -183,9 +191,9 @@ class Evaluator:
                     eval_seeds=len(scorer.seeds),
                     scored=scored,
                     members=len(self._members) or None,
-                    stop_error=self._config.stop_error if scorer.is_random else None,
+                    stop_error=self._settings.stop_error if scorer.is_random else None,
                     target_rate=float(np.mean(reached)) if reached else None,
-                    training=self._config.defense_settings().of(self._defense),
+                    training=self._training,
                     **facts,
                 ))  # fmt: skip
         return rows
@@ -194,7 +202,7 @@ class Evaluator:
         """A clean row with what is measured beside its accuracy, if the run asks for it."""
         if row.scored == "single":  # the loss of an ensemble is its own
             return row
-        if self._config.regularity:
+        if self._settings.regularity:
             gradient_norm, hessian_trace = self._by_chief(self._regularity, row)
             row = dataclasses.replace(
                 row, gradient_norm=gradient_norm, hessian_trace=hessian_trace
@@ -206,16 +214,16 @@ class Evaluator:
 
     def _by_chief(self, measure: Any, row: Row) -> tuple[float, float]:
         """Two numbers that the chief measures, in every process of the run."""
-        found = measure(row) if self._crew.is_chief else (0.0, 0.0)
-        first, second = self._crew.total(np.array(found, np.float64))
+        found = measure(row) if self._pool.is_chief else (0.0, 0.0)
+        first, second = self._pool.all_reduce_sum(np.array(found, np.float64))
         return float(first), float(second)
 
     def _regularity(self, row: Row) -> tuple[float, float]:
-        test, seed = self._test, self._config.seed
+        test, seed = self._test, self._settings.seed
         found = measure_regularity(
             self._model, test.images, test.labels, num_draws=row.num_draws, seed=seed
         )
-        say(
+        log(
             f"{self._defense}: input gradient {found.gradient_norm:.4g} +- "
             f"{found.gradient_norm_std_error:.2g}, trace of the input Hessian "
             f"{found.hessian_trace:.4g} +- {found.hessian_trace_std_error:.2g}"
@@ -223,9 +231,9 @@ class Evaluator:
         return found.gradient_norm, found.hessian_trace
 
     def _stopping(self, row: Row) -> tuple[float, float]:
-        error, seed = float(row.stop_error or 0.0), self._config.seed
+        error, seed = float(row.stop_error or 0.0), self._settings.seed
         found = measure_stopping(self._model, self._test.images, row.num_draws, error, seed)
-        say(
+        log(
             f"{self._defense}: {found.mean_draws:.1f} of {row.num_draws} draws on average; the "
             f"others would change the class of {found.disagreement:.2%} of the images"
         )
@@ -234,19 +242,19 @@ class Evaluator:
     def _correct(self, scorer: Scorer, images: np.ndarray, label: str) -> np.ndarray:
         if images is self._test.images:
             return self._correct_clean(scorer, label)
-        return scorer.correct(images, self._test.labels, self._config.seed, 1, label=label)
+        return scorer.correct(images, self._test.labels, self._settings.seed, 1, label=label)
 
     def _correct_clean(self, scorer: Scorer, label: str) -> np.ndarray:
         if scorer not in self._clean:
             images, labels = self._test.images, self._test.labels
-            correct = scorer.correct(images, labels, self._config.seed, 0, label=label)
+            correct = scorer.correct(images, labels, self._settings.seed, 0, label=label)
             self._clean[scorer] = correct
         return self._clean[scorer]
 
     def _scorer(self, model: keras.Model, num_draws: int) -> Scorer:
-        config = self._config
+        settings = self._settings
         return Scorer(
-            model, num_draws, config.eval_seeds, stop_error=config.stop_error, crew=self._crew
+            model, num_draws, settings.eval_seeds, stop_error=settings.stop_error, pool=self._pool
         )
 
     def _member_scorers(self, num_draws: int) -> list[Scorer]:
@@ -255,20 +263,14 @@ class Evaluator:
         return self._single[num_draws]
 
 
-def _test_images(config: Config, dataset: data.Dataset) -> data.Split:
+def _test_images(settings: EvaluationSettings, dataset: data.Dataset) -> data.Split:
     test = dataset.test
-    if config.image_class is not None:
-        test = test[test.labels == dataset.class_index(config.image_class)]
-    test = test[: config.num_images]
-    if len(test) < int(config.num_images or 0):
-        say(f"{config.dataset} has {len(test)} such test images; all of them are attacked")
+    if settings.image_class is not None:
+        test = test[test.labels == dataset.class_index(settings.image_class)]
+    test = test[: settings.num_images]
+    if len(test) < int(settings.num_images or 0):
+        log(f"{settings.dataset} has {len(test)} such test images; all of them are attacked")
     return test
-
-
-def _model_name(config: Config) -> str:
-    # Another activation is another network, and none of the papers' own.
-    plain = config.activation == "relu"
-    return str(config.model) if plain else f"{config.model}+{config.activation}"
 
 
 def _noise(model: keras.Model) -> dict[str, Any]:

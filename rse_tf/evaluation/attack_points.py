@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from rse_tf.attacks import ATTACKS
-from rse_tf.attacks.attack import Attack
+from rse_tf.attacks.base import Attack
 from rse_tf.utils.checks import ArgumentError
 from rse_tf.utils.options import Flag, flag_of, options_of
 

@@ -1,0 +1,50 @@
+"""How the defenses of a run are attacked and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What an evaluation is told. Most fields are flags, and `rse_tf.config` has their defaults.
+
+    Attributes:
+        dataset: name of the data set, for the rows.
+        model: name of the network, for the rows.
+        attacks: the arguments of each attack by its name, once for each strength.
+        gradient: what of an ensemble or of many draws is differentiated.
+        attack_draws: noise draws that the attacker averages at each step.
+        targeted: whether the attacks aim at a random other class.
+        target_class: names of the classes to aim at in turn, or `None`.
+        image_class: name of the class whose images are attacked, or `None` for all.
+        substitute: name of the defense that is attacked in place of this one, or `None`.
+        num_images: how many test images are attacked, or `None` for all.
+        attack_batch_size: images attacked at a time.
+        attacks_dir: folder for finished batches.
+        num_draws: noise draws that the defense averages; rows for each.
+        eval_seeds: how often each accuracy is measured, with fresh noise.
+        stop_error: an image draws no more once a change of its class is this unlikely.
+        regularity: whether the input gradient and Hessian of the loss are measured.
+        seed: everything random follows from it.
+    """
+
+    dataset: str
+    model: str
+    attacks: Mapping[str, Sequence[dict[str, Any]]]
+    gradient: tuple[str, ...]
+    attack_draws: int
+    targeted: bool
+    target_class: tuple[str, ...] | None
+    image_class: str | None
+    substitute: str | None
+    num_images: int | None
+    attack_batch_size: int
+    attacks_dir: str
+    num_draws: tuple[int, ...]
+    eval_seeds: int
+    stop_error: float | None
+    regularity: bool
+    seed: int

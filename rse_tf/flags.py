@@ -1,0 +1,132 @@
+"""The absl flags of a run, made from the fields of `Config`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import flags
+
+from rse_tf.config import Config, ConfigError, config_flags
+from rse_tf.data import DataError
+from rse_tf.training import TrainingError
+from rse_tf.utils.files import FileError, disk_trouble
+from rse_tf.utils.options import Flag, as_text
+from rse_tf.utils.ranges import number
+
+
+def parse(arguments: Sequence[str], description: str) -> Config:
+    """Turns command-line arguments into a Config; `--help` prints the flags and exits.
+
+    Args:
+        arguments: as `sys.argv`, the program's name first.
+        description: what `--help` says that the program does.
+
+    Raises:
+        ConfigError: if a flag is unknown, or a value impossible.
+    """
+    if {"--help", "-h", "-help"} & set(arguments[1:]):
+        print(help_text(description))
+        sys.exit(0)
+    values = _define_flags()
+    try:
+        rest = values(list(arguments))[1:]
+        if rest:
+            raise ConfigError(f"flags look like --name=value. Received: {' '.join(rest)}")
+        settings = {
+            name: _convert(flag, values[name].value) for name, flag in config_flags().items()
+        }
+    except (flags.Error, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(error)) from error
+    return Config(**settings)
+
+
+def help_text(description: str) -> str:
+    """The flags by group, a line or two each."""
+    lines = [
+        description.strip(),
+        "",
+        "Flags, with their defaults; a number may be 8/255 (--flagfile=FILE reads a file):",
+    ]
+    group = None
+    for field in config_flags().values():
+        if field.group != group:
+            group = field.group
+            lines += ["", f"{group}"]
+        default = as_text(field.default)
+        text = field.help + (f": {', '.join(field.choices)}" if field.choices else "")
+        lines += textwrap.wrap(
+            f"{f'--{field.name}={default}':<32}{text}",
+            width=100, initial_indent="  ", subsequent_indent=" " * 34)  # fmt: skip
+    return "\n".join(lines)
+
+
+def launch(run: Callable[[Config], object], description: str) -> None:
+    """Runs a program with the Config of its command line; mistakes end in one line."""
+    report_mistakes(lambda: run(parse(sys.argv, description)))
+
+
+def report_mistakes(program: Callable[[], object]) -> None:
+    """Runs a program; the mistakes of its user end it in one line."""
+    tf.get_logger().addFilter(_is_of_use)
+    try:
+        program()
+    except ConfigError as error:
+        sys.exit(_fail(error, 2))
+    except (DataError, FileError, TrainingError) as error:
+        sys.exit(_fail(error, 1))
+    except OSError as error:  # of a library that writes files of its own
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        name = "" if error.filename is None else f" {error.filename}"
+        sys.exit(_fail(FileError(f"cannot write{name}: {trouble}"), 1))
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    # TensorFlow counts the graphs of one line of code, and takes those of several models, each
+    # of which needs its own, for needless repetitions.
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"error: {' '.join(str(error).split())} (see --help)", file=sys.stderr)
+    return status
+
+
+class _Number(flags.FloatParser):
+    """Reads a number, or a fraction such as 8/255."""
+
+    def convert(self, argument: Any) -> float:
+        return number(argument) if isinstance(argument, str) else super().convert(argument)
+
+
+def _define_flags() -> flags.FlagValues:
+    # Flags of our own, not absl's global ones, which other libraries fill as well.
+    values = flags.FlagValues()
+    for name, field in config_flags().items():
+        help_ = field.help
+        if field.kind == "float":
+            text = flags.ArgumentSerializer()
+            flags.DEFINE(_Number(), name, field.default, help_, values, serializer=text)
+            continue
+        kinds = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer,
+                 "str": flags.DEFINE_string}  # fmt: skip
+        define = kinds.get(field.kind, flags.DEFINE_list)
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        define(name, default, help_, flag_values=values)
+    return values
+
+
+def _convert(field: Flag, value: Any) -> Any:
+    if value is None or not field.kind.startswith("tuple"):
+        return value
+    kind = {"tuple[str, ...]": str, "tuple[int, ...]": int}.get(field.kind, number)
+    try:
+        return tuple(kind(str(item)) for item in value)  # those of a default are no text
+    except ValueError as error:
+        raise ConfigError(f"--{field.name} must be numbers. Received: {','.join(value)}") from error
