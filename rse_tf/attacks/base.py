@@ -224,6 +224,19 @@ class Attack(RunFacts, abc.ABC):
         """
         return self._classifier().look(images).num_classes
 
+    def _look_for_randomness(self, images: np.ndarray) -> None:
+        """Looks once per image shape whether two calls of the model differ."""
+        key = self._randomness_key(images)
+        if key not in self._graphs:
+            self._graphs[key] = self._classifier().is_random(images)
+
+    def _is_random(self, images: tf.Tensor) -> bool:
+        """Whether they did, of images that `_look_for_randomness` has seen."""
+        return self._graphs[self._randomness_key(images)]
+
+    def _randomness_key(self, images: Any) -> Any:
+        return ("is random", id(self.model), tuple(images.shape[1:]))
+
     def __getstate__(self) -> dict[str, Any]:
         # Compiled graphs stay in their process.
         return {**self.__dict__, "_graphs": {}}

@@ -94,13 +94,9 @@ class PGD(Attack):
     def check_model(self, images: np.ndarray) -> int:
         """See `Attack`; with restarts it also looks whether the model is randomised."""
         num_classes = super().check_model(images)
-        key = self._randomness_key(images.shape[1:])
-        if self.restarts > 1 and key not in self._graphs:
-            self._graphs[key] = self._classifier().is_random(images)
+        if self.restarts > 1:
+            self._look_for_randomness(images)
         return num_classes
-
-    def _randomness_key(self, image_shape: Any) -> Any:
-        return ("randomised", id(self.model), tuple(image_shape))
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
@@ -111,7 +107,7 @@ class PGD(Attack):
             spent = tf.fill(tf.shape(classes), scalars["steps"])
             return x, spent, spent
 
-        randomised = self._graphs[self._randomness_key(images.shape[1:])]
+        randomised = self._is_random(images)
 
         def restart(r, best, best_loss, tries, found):  # type: ignore[no-untyped-def]
             rows = tf.where(~found)[:, 0]

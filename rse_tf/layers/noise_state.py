@@ -103,9 +103,13 @@ class FrozenNoise:
         self._classifier = Classifier(model, "FrozenNoise", stacked=True)
         self._state = np.stack([_first_state(seeds.FROZEN, seed, i) for i in range(len(layers))])
 
+    def rewind(self) -> None:
+        """Sets the model's streams to where the frozen draw begins."""
+        set_noise_state(self.model, self._state)
+
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the model's output for `images` `[batch, ...]` under the frozen draw."""
-        set_noise_state(self.model, self._state)
+        self.rewind()
         return self._classifier(images)
 
 

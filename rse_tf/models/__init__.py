@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from rse_tf.models.averaged_ensemble import AveragedEnsemble
 from rse_tf.models.export import export_classifier
+from rse_tf.models.gradient_sources import (
+    MeanLogits,
+    MeanProbability,
+    ReweightedMembers,
+    StackedDraws,
+)
 from rse_tf.models.network import INIT_NOISE_AT, Network
 from rse_tf.models.registry import (
     MODELS,
@@ -23,12 +29,16 @@ __all__ = [
     "CifarCNN",
     "INIT_NOISE_AT",
     "MODELS",
+    "MeanLogits",
+    "MeanProbability",
     "MnistCNN",
     "ModelA",
     "Network",
     "NetworkSpec",
     "ResNeXt29",
+    "ReweightedMembers",
     "SelfEnsemble",
+    "StackedDraws",
     "VGG16",
     "build",
     "export_classifier",
