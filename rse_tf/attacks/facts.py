@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import Option, options_of
 
 # What of an ensemble the attacker differentiates; the first two are Grad. 1 and Grad. 2 of
@@ -50,6 +51,9 @@ class RunFacts:
             value = cls.__dataclass_fields__[name].default
             if own.by_dataset is not None:
                 value = of_dataset[own.by_dataset]
+                if own.is_length and given.get("norm") == "l2" and name not in given:
+                    expected = "given beside norm=l2: the defaults are L-infinity distances"
+                    raise argument_error(cls.__name__, name, expected, None)
             if own.quiet or value is dataclasses.MISSING:
                 continue
             found[name] = (value,) if own.sweep and not isinstance(value, tuple) else value

@@ -7,7 +7,6 @@ import dataclasses
 import math
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.base import Attack, per_image, squared_l2
@@ -95,11 +94,9 @@ class MinimalDistance(Attack):
     def _l2(self) -> bool:
         """Whether distances are L2, or else L-infinity."""
 
-    def check_model(self, images: np.ndarray) -> int:
-        """See `Attack`; it also looks whether the model is randomised."""
-        num_classes = super().check_model(images)
-        self._look_for_randomness(images)
-        return num_classes
+    @property
+    def _asks_for_randomness(self) -> bool:
+        return True
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
