@@ -9,6 +9,8 @@ from rse_tf.evaluation.result import Row, Score, plain
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
+from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
+from rse_tf.evaluation.suite_runner import evaluate_suite
 
 __all__ = [
     "Answers",
@@ -19,8 +21,12 @@ __all__ = [
     "Row",
     "Score",
     "Scorer",
+    "StepOutcome",
     "Stopping",
+    "SuiteCell",
+    "SuiteOutcome",
     "attack_in_batches",
+    "evaluate_suite",
     "mean_score",
     "measure_regularity",
     "measure_stopping",

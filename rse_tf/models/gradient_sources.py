@@ -145,6 +145,7 @@ class MeanProbability:
 
     def __init__(self, opinions: Logits) -> None:
         self._classifier = Classifier(opinions, type(self).__name__, stacked=True)
+        self.num_draws = getattr(opinions, "num_draws", 1)  # that a call takes
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns logits `[batch, classes]`."""
