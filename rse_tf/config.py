@@ -18,7 +18,8 @@ from rse_tf.data import AUGMENTATIONS, DATASETS
 from rse_tf.defaults import attack_defaults, run_defaults
 from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
 from rse_tf.evaluation import EvaluationSettings
-from rse_tf.evaluation.attack_points import attack_flags, attack_points, flags_of
+from rse_tf.evaluation.attack_points import attack_flags, attack_points, check_attack_flags
+from rse_tf.evaluation.suites import NORMS, SCALES, SUITES
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models import INIT_NOISE_AT, MODELS
 from rse_tf.utils.checks import ArgumentError
@@ -105,6 +106,13 @@ class Config:
 
     attack: tuple[str, ...] = _flag(
         _ATTACK, ("carlini_wagner",), "one or several, with commas; none: clean images only")
+    suite: str = _flag(
+        _ATTACK, "paper", "--attack; or the worst of all that suit the defense; or both", SUITES)
+    suite_scale: str = _flag(
+        _ATTACK, "small", "adaptive suite: for two cores, or for a GPU", SCALES)
+    norms: tuple[str, ...] = _flag(
+        _ATTACK, ("linf",), "adaptive suite: of its distances; --epsilon has those of linf", NORMS)
+    l2_epsilon: tuple[float, ...] | None = _flag(_ATTACK, None, "adaptive suite: L2 distances")
     targeted: bool = _flag(_ATTACK, False, "aim at a random other class")
     target_class: tuple[str, ...] | None = _flag(
         _ATTACK, None, "aim at each of these classes in turn, by name")
@@ -150,7 +158,12 @@ class Config:
         for flag in known.values():
             self._check_choice(flag)
         self._expand_paths()
-        self._check_attack_flags()
+        try:
+            check_attack_flags(self)
+        except ArgumentError as error:
+            raise ConfigError(str(error)) from error
+        if self.substitute is not None and not is_defense(self.substitute):
+            raise self._error("substitute", "a defense")
         if self.dataset in DATASETS or self.dataset.endswith(".npz"):
             for name in ("image_size", "data_dir"):
                 if getattr(self, name) is not None:
@@ -169,8 +182,15 @@ class Config:
 
     @property
     def attacks(self) -> tuple[str, ...]:
-        """The attacks to run: empty for clean images only."""
-        return tuple(name for name in self.attack if name != "none")
+        """The attacks to run by themselves: empty for clean images only, or a suite only."""
+        return tuple(n for n in self.attack if n != "none" and self.suite != "adaptive")
+
+    @property
+    def suite_epsilons(self) -> dict[str, tuple[float, ...]]:
+        """The distances of the adaptive suite by norm, if there is one."""
+        flags = {"linf": "epsilon", "l2": "l2_epsilon"} if self.suite != "paper" else {}
+        usual = attack_defaults(self.dataset)
+        return {n: getattr(self, flags[n]) or (usual[flags[n]],) for n in self.norms if flags}
 
     def attack_points(self, attack: str) -> list[dict[str, Any]]:
         """The hyperparameters of an attack in each row: one per c, or one per epsilon."""
@@ -220,27 +240,6 @@ class Config:
         if isinstance(value, tuple) and (not value or distinct and len(set(value)) < len(value)):
             raise self._error(field.name, "one or several values, each of them once")
 
-    def _check_attack_flags(self) -> None:
-        if "none" in self.attack and len(self.attack) > 1:
-            raise self._error("attack", "none, or one or several attacks")
-        own = flags_of(self.attacks)
-        # Without an attack, the settings of one that a flag file brings along lie idle.
-        for name in sorted(self.options) if self.attacks else ():
-            if name not in own:
-                raise ConfigError(
-                    f"--{name} does not apply to --attack={','.join(self.attack)}, which has "
-                    + (", ".join(f"--{flag}" for flag in own) or "no flags")
-                )
-        if self.target_class is not None and (self.image_class is None or self.targeted):
-            raise ConfigError("--target_class needs --image_class, and not --targeted")
-        if self.image_class in (self.target_class or ()):
-            raise self._error("target_class", "other classes than --image_class")
-        for attack in self.attacks:
-            if not ATTACKS[attack].has_targets and (self.targeted or self.target_class):
-                raise ConfigError(f"--attack={attack} has no targets: leave out --targeted")
-        if self.substitute is not None and not is_defense(self.substitute):
-            raise self._error("substitute", "a defense")
-
     def _check_activation(self) -> None:
         try:
             self.activation == "brelu" or keras.activations.get(self.activation)
@@ -248,7 +247,8 @@ class Config:
             raise self._error("activation", "brelu or the name of a Keras activation") from None
 
     def _fill_in(self) -> None:
-        for name, value in run_defaults(self.dataset, self.model, self.attack).items():
+        attacks = self.attack if self.suite == "paper" else (*self.attacks, "adaptive")
+        for name, value in run_defaults(self.dataset, self.model, attacks).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         if self.retraining_epochs is None:

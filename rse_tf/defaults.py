@@ -30,6 +30,7 @@ class DatasetDefaults:
     single_step_epsilon: float = 0.03
     epsilon: float = 0.02
     attack_learning_rate: float = 1e-3
+    l2_epsilon: float = 0.5
     num_images: int = 200
 
 
@@ -50,6 +51,7 @@ _DIGITS = DatasetDefaults(
     single_step_epsilon=0.3,
     epsilon=0.2,
     attack_learning_rate=1e-2,
+    l2_epsilon=1.5,
     num_images=100,
 )
 
@@ -63,7 +65,7 @@ DATASET_DEFAULTS = {
 # Liu et al. (2018), Table 1: less noise for one network than for the others on its data set.
 _NETWORK_NOISE = {("cifar10", "resnext29"): {"init_noise": 0.1, "inner_noise": 0.1}}
 
-_OF_ATTACKS = ("const", "epsilon", "single_step_epsilon", "attack_learning_rate")
+_OF_ATTACKS = ("const", "epsilon", "l2_epsilon", "single_step_epsilon", "attack_learning_rate")
 
 
 def attack_defaults(dataset: str) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def run_defaults(dataset: str, model: str | None, attacks: Sequence[str]) -> dic
     Args:
         dataset: `--dataset`.
         model: `--model`, or `None` for the data set's own.
-        attacks: `--attack`.
+        attacks: what the run's folder is named after.
     """
     of_dataset = DATASET_DEFAULTS.get(dataset, DatasetDefaults())
     defaults = dataclasses.asdict(of_dataset)

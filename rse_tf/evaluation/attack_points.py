@@ -57,6 +57,56 @@ def flags_of(attacks: Sequence[str]) -> list[str]:
     return sorted({flag.name for name in attacks for flag in own_flags(ATTACKS[name]).values()})
 
 
+def check_attack_flags(run: Any) -> None:
+    """Checks which flags of attacks go together.
+
+    Args:
+        run: has the flags of a run as attributes, as a `rse_tf.config.Config` does; `options` are
+            those of attacks that are set.
+
+    Raises:
+        ArgumentError: if some do not.
+    """
+    if "none" in run.attack and len(run.attack) > 1:
+        raise _flag_error(run, "attack", "none, or one or several attacks")
+    own = flags_of(run.attacks) + (["epsilon"] if run.suite == "full" else [])
+    # Without an attack, the settings of one that a flag file brings along lie idle.
+    for name in sorted(run.options) if run.attacks else ():
+        if name not in own:
+            raise ArgumentError(
+                f"--{name} does not apply to --attack={','.join(run.attack)}, which has "
+                + (", ".join(f"--{flag}" for flag in own) or "no flags")
+            )
+    if run.target_class is not None and (run.image_class is None or run.targeted):
+        raise ArgumentError("--target_class needs --image_class, and not --targeted")
+    if run.image_class in (run.target_class or ()):
+        raise _flag_error(run, "target_class", "other classes than --image_class")
+    for attack in run.attacks:
+        if not ATTACKS[attack].has_targets and (run.targeted or run.target_class):
+            raise ArgumentError(f"--attack={attack} has no targets: leave out --targeted")
+    if run.suite != "paper":
+        _check_suite(run)
+
+
+def _check_suite(run: Any) -> None:
+    if len(run.num_draws) > 1:
+        raise _flag_error(run, "num_draws", f"one number for --suite={run.suite}")
+    if run.epsilon is not None and "linf" not in run.norms and not run.attacks:
+        raise ArgumentError("--epsilon does not apply to --norms=l2, which has --l2_epsilon")
+    if run.l2_epsilon is not None and "l2" not in run.norms:
+        raise ArgumentError("--l2_epsilon needs --norms=l2, or --norms=linf,l2")
+    for name in ("substitute", "targeted", "target_class"):
+        if getattr(run, name):
+            raise ArgumentError(f"--{name} does not apply to --suite={run.suite}")
+    if not all(0 <= epsilon <= 1 for epsilon in run.suite_epsilons.get("linf", ())):
+        raise _flag_error(run, "epsilon", "from 0 to 1, the distance of black from white")
+
+
+def _flag_error(run: Any, name: str, expected: str) -> ArgumentError:
+    received = getattr(run, name)
+    return ArgumentError(f"--{name} must be {expected}. Received: {received!r}", name, expected)
+
+
 def attack_points(
     attack: str, flags: Mapping[str, Any], seed: int, of_dataset: Mapping[str, Any]
 ) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.attacks.base import Attack
 from rse_tf.evaluation.attacking import attack_in_batches
+from rse_tf.evaluation.model_facts import without_names
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.layers import NOISE_VERSION, CommonNoise, is_random
 from rse_tf.models import AveragedEnsemble, SelfEnsemble
@@ -191,7 +192,7 @@ class AttackRunner:
 
     def _folder(self, setting: AttackSetting, victim: keras.Model) -> pathlib.Path:
         """A folder for the batches of one attack setting, named after all they follow from."""
-        network = _without_names(victim.get_config())
+        network = without_names(victim.get_config())
         mean_loss = setting.gradient == "mean_loss"
         version = ATTACKS[setting.attack].cache_version
         facts = [
@@ -202,12 +203,3 @@ class AttackRunner:
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return pathlib.Path(self._settings.attacks_dir) / digest.hexdigest()[:16]
-
-
-def _without_names(config: Any) -> Any:
-    """A model's config but for names, which Keras numbers by what else a process has built."""
-    if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key != "name"}
-    if isinstance(config, (list, tuple)):
-        return [_without_names(value) for value in config]
-    return config

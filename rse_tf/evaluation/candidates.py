@@ -141,6 +141,11 @@ class Candidates:
             self._images[place, row], self._keys[place, row] = image, key
             self._margins[place, row], self._names[place, row] = margin, name
 
+    @property
+    def worst(self) -> np.ndarray:
+        """The worst candidates so far, `[number, height, width, channels]`."""
+        return self._images[0]
+
     def choose(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the worst candidate of every image, and where it is from.
 

@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rse_tf import data
+from rse_tf.utils.log import log
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
@@ -29,6 +32,8 @@ class EvaluationSettings:
         stop_error: an image draws no more once a change of its class is this unlikely.
         regularity: whether the input gradient and Hessian of the loss are measured.
         seed: everything random follows from it.
+        suite_epsilons: the distances of the adaptive suite by norm; empty without a suite.
+        suite_scale: `"small"` or `"full"`, see `rse_tf.evaluation.evaluate_suite`.
     """
 
     dataset: str
@@ -48,3 +53,19 @@ class EvaluationSettings:
     stop_error: float | None
     regularity: bool
     seed: int
+    suite_epsilons: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    suite_scale: str = "small"
+
+    def test_images(self, dataset: data.Dataset) -> data.Split:
+        """Returns the images to attack.
+
+        Raises:
+            DataError: if the data set has no class of the name `image_class`.
+        """
+        test = dataset.test
+        if self.image_class is not None:
+            test = test[test.labels == dataset.class_index(self.image_class)]
+        test = test[: self.num_images]
+        if len(test) < int(self.num_images or 0):
+            log(f"{self.dataset} has {len(test)} such test images; all of them are attacked")
+        return test

@@ -27,6 +27,7 @@ class StepOutcome:
         adversarial: its candidates, `[attacked images, height, width, channels]`.
         seconds: time of the attack, added up over all devices.
         queries: mean calls of the model for an image that it attacked.
+        score: what a row says of the attack, by `correct`.
     """
 
     step: Step
@@ -36,6 +37,7 @@ class StepOutcome:
     adversarial: np.ndarray
     seconds: float
     queries: float
+    score: Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,11 @@ class SuiteCell:
     def seconds(self) -> float:
         """Time of all attacks, added up over all devices."""
         return sum(outcome.seconds for outcome in self.steps)
+
+    @property
+    def queries(self) -> float:
+        """Mean calls of the model for an image, in all attacks together."""
+        return float(sum(one.queries * one.attacked.mean() for one in self.steps))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from rse_tf.attacks.losses import Logits
 from rse_tf.evaluation.candidates import Candidates, Selector
 from rse_tf.evaluation.metrics import score
-from rse_tf.evaluation.scoring import Scorer
+from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.suite_attacks import SuiteAttacks
 from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
 from rse_tf.evaluation.suites import Step, kind_of_model, suite_steps
@@ -87,8 +87,7 @@ def evaluate_suite(
             scorer, images, labels, scale=scale, seed=seed, bounds=bounds, max_rows=max_rows,
             directory=pathlib.Path(directory or folder), pool=pool,
         )  # fmt: skip
-        cells = runner.run(norm, epsilons, steps)
-    return SuiteOutcome(runner.kind, scale, runner.clean, cells)
+        return runner.outcome({norm: epsilons}, steps)
 
 
 class SuiteRunner:
@@ -96,6 +95,7 @@ class SuiteRunner:
 
     Attributes:
         kind: which suite it is.
+        scale: `"small"` or `"full"`.
         clean: what the defense answers for the images without an attack.
     """
 
@@ -107,10 +107,10 @@ class SuiteRunner:
         *,
         scale: str,
         seed: int,
-        bounds: tuple[float, float],
-        max_rows: int,
         directory: pathlib.Path,
         pool: DevicePool,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        max_rows: int = 256,
         label: str = "suite",
     ) -> None:
         model = scorer.model
@@ -125,7 +125,7 @@ class SuiteRunner:
             raise argument_error("evaluate_suite", "model", expected, "calls that differ")
         self.kind = kind_of_model(model, scorer.is_random)
         self._has_members = scorer.is_random and hasattr(model, "members")
-        self._scorer, self._scale, self._seed, self._label = scorer, scale, seed, label
+        self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
         self._attacks = SuiteAttacks(
             model, scorer.is_random, directory, seed, max_rows, bounds, pool
         )
@@ -133,25 +133,36 @@ class SuiteRunner:
         self.clean = scorer.answers(self._images, self._labels, seed, _CLEAN)
         self._clean = self._selector.judge(self._images, np.arange(len(self._images)))
 
-    def run(
-        self, norm: str, epsilons: Sequence[float], steps: Sequence[Step] | None = None
-    ) -> tuple[SuiteCell, ...]:
-        """Runs the suite in one norm, at every distance.
+    def outcome(
+        self, epsilons: Mapping[str, Sequence[float]], steps: Sequence[Step] | None = None
+    ) -> SuiteOutcome:
+        """Runs the suite at every distance of every norm.
+
+        Args:
+            epsilons: the distances by norm.
+            steps: the attacks, in all norms. Default: those of the suite.
 
         Raises:
-            ValueError: if the norm is none, or a distance is negative or there twice.
+            ValueError: if a norm is none, or a distance is negative or there twice.
         """
+        cells = [cell for norm, some in epsilons.items() for cell in self._run(norm, some, steps)]
+        return SuiteOutcome(self.kind, self.scale, self.clean, tuple(cells))
+
+    def _run(
+        self, norm: str, epsilons: Sequence[float], steps: Sequence[Step] | None
+    ) -> list[SuiteCell]:
+        """Runs the suite in one norm."""
         epsilons = sorted(float(epsilon) for epsilon in epsilons)
         if not epsilons or epsilons[0] < 0 or len(set(epsilons)) < len(epsilons):
             expected = "one or several distances of at least 0, each of them once"
             raise argument_error("evaluate_suite", "epsilons", expected, epsilons)
-        own = suite_steps(self.kind, norm, self._scale, self._classes, self._has_members)
+        own = suite_steps(self.kind, norm, self.scale, self._classes, self._has_members)
         steps = own if steps is None else tuple(steps)
         self._say_what_it_takes(norm, steps, epsilons)
         cells: list[SuiteCell] = []
         for epsilon in epsilons:
             cells.append(self._cell(norm, epsilon, steps, cells[-1] if cells else None))
-        return tuple(cells)
+        return cells
 
     def _say_what_it_takes(
         self, norm: str, steps: Sequence[Step], epsilons: Sequence[float]
@@ -163,7 +174,7 @@ class SuiteRunner:
             for step in steps
         )  # fmt: skip
         log(
-            f"{self._label}: {self.kind} suite, {self._scale}, {norm} "
+            f"{self._label}: {self.kind} suite, {self.scale}, {norm} "
             f"{', '.join(f'{epsilon:g}' for epsilon in epsilons)}: {len(steps)} attacks of "
             f"{number} images, {passes * len(epsilons):,} gradients at most; images that are "
             "broken leave"
@@ -205,25 +216,27 @@ class SuiteRunner:
     def _step(
         self, step: Step, norm: str, epsilon: float, rows: np.ndarray, candidates: Candidates
     ) -> StepOutcome:
-        correct = candidates.correct.copy()
+        # What it does not attack stays as the attacks before it left it.
+        correct, adversarial = candidates.correct.copy(), candidates.worst.copy()
         margin = np.full(len(self._images), np.nan)
         attacked = np.zeros(len(self._images), bool)
         attacked[rows] = True
-        if not len(rows):
-            return StepOutcome(step, attacked, correct, margin, self._images[rows], 0.0, 0.0)
-        label = f"{self._label}: {norm} {epsilon:g}, {step.name}"
-        images, labels = self._images[rows], self._labels[rows]
-        found = self._attacks.run(step, norm, epsilon, images, labels, label)
-        judged = [self._selector.judge(images, rows) for images in found.candidates]
-        for images, one in zip(found.candidates, judged):
-            candidates.add(step.name, images, rows, one)
-        worst = np.stack([one.key for one in judged]).argmin(axis=0)
-        correct[:, rows] = _chosen([one.correct.T for one in judged], worst).T
-        margin[rows] = _chosen([one.margin for one in judged], worst)
-        adversarial = _chosen(found.candidates, worst)
-        return StepOutcome(
-            step, attacked, correct, margin, adversarial, found.seconds, found.queries
-        )
+        seconds = queries = 0.0
+        if len(rows):
+            label = f"{self._label}: {norm} {epsilon:g}, {step.name}"
+            images, labels = self._images[rows], self._labels[rows]
+            found = self._attacks.run(step, norm, epsilon, images, labels, label)
+            seconds, queries = found.seconds, found.queries
+            judged = [self._selector.judge(images, rows) for images in found.candidates]
+            for images, one in zip(found.candidates, judged):
+                candidates.add(step.name, images, rows, one)
+            worst = np.stack([one.key for one in judged]).argmin(axis=0)
+            correct[:, rows] = _chosen([one.correct.T for one in judged], worst).T
+            margin[rows] = _chosen([one.margin for one in judged], worst)
+            adversarial[rows] = _chosen(found.candidates, worst)
+        figures = score(self._images, adversarial, self._clean.correct, Answers(correct))
+        own = adversarial[rows]
+        return StepOutcome(step, attacked, correct, margin, own, seconds, queries, figures)
 
 
 def _chosen(arrays: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("learning_rate", "temperature"),
      lambda x: 0 < x < math.inf, "greater than 0"),
     (("init_noise", "inner_noise", "weight_decay", "member_noise",
-      "image_noise", "training_epsilon", "retraining_epsilon"),
+      "image_noise", "training_epsilon", "retraining_epsilon", "l2_epsilon"),
      lambda x: 0 <= x < math.inf, "0 or greater"),
     (("seed",), lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1"),
     (("validation_fraction",), lambda x: 0 <= x < 1, "0 or greater and below 1"),
