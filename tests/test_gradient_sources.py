@@ -13,9 +13,19 @@ import tensorflow as tf
 
 import rse_tf
 from rse_tf.attacks import PGD
+from rse_tf.attacks.facts import GRADIENTS
 from rse_tf.attacks.losses import joint_logits, loss_direction
 from rse_tf.layers import CommonNoise, FrozenNoise, NoiseLayer, noise_state, set_noise_state
-from rse_tf.models import MeanLogits, MeanProbability, ReweightedMembers, StackedDraws
+from rse_tf.models import (
+    GRADIENT_SOURCES,
+    AveragedEnsemble,
+    MeanLogits,
+    MeanProbability,
+    ReweightedMembers,
+    SelfEnsemble,
+    StackedDraws,
+    gradient_source,
+)
 
 RNG = np.random.default_rng(2)
 SHAPE = (4, 4, 1)
@@ -174,7 +184,7 @@ def test_what_has_no_stream_to_repeat_is_refused() -> None:
             StackedDraws(model)
     with pytest.raises(ValueError, match="num_draws must be .*Received"):
         StackedDraws(noisy(), num_draws=0)
-    with pytest.raises(ValueError, match="opinions must be returning stacked logits"):
+    with pytest.raises(ValueError, match="members must be returning stacked logits"):
         MeanLogits(silent)(IMAGES)
 
 
@@ -188,14 +198,14 @@ def linear(kernel: np.ndarray) -> Callable:
 
 
 def test_the_mean_of_linear_members_is_the_member_of_the_mean() -> None:
-    opinions = stacked(*(linear(kernel) for kernel in WEIGHTS))
+    members = stacked(*(linear(kernel) for kernel in WEIGHTS))
     average = linear(WEIGHTS.mean(axis=0))
-    np.testing.assert_allclose(MeanLogits(opinions)(IMAGES), average(IMAGES), atol=1e-5)
+    np.testing.assert_allclose(MeanLogits(members)(IMAGES), average(IMAGES), atol=1e-5)
     np.testing.assert_allclose(
-        gradient_of(MeanLogits(opinions)), gradient_of(average), rtol=1e-4, atol=1e-5
+        gradient_of(MeanLogits(members)), gradient_of(average), rtol=1e-4, atol=1e-5
     )
-    own = MeanLogits(opinions, own_prediction=True)
-    np.testing.assert_allclose(own(IMAGES), joint_logits(opinions(IMAGES)), atol=1e-6)
+    own = MeanLogits(members, own_prediction=True)
+    np.testing.assert_allclose(own(IMAGES), joint_logits(members(IMAGES)), atol=1e-6)
     with tf.GradientTape() as tape:
         tape.watch(IMAGES)
         first = own(IMAGES)[:, 0]
@@ -209,10 +219,10 @@ def test_the_reweighted_gradient_is_that_of_the_members_not_yet_fooled() -> None
     biases = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
     kernels = RNG.normal(size=(3, 16, 2)).astype(np.float32)
 
-    def opinions(x: tf.Tensor) -> tf.Tensor:
+    def members(x: tf.Tensor) -> tf.Tensor:
         return tf.stack([linear(k)(x) + b for k, b in zip(kernels, biases)])
 
-    source = ReweightedMembers(opinions, share=1.0)
+    source = ReweightedMembers(members, share=1.0)
     zero = tf.zeros((1, *SHAPE))
     with tf.GradientTape() as tape:
         tape.watch(zero)
@@ -222,21 +232,21 @@ def test_the_reweighted_gradient_is_that_of_the_members_not_yet_fooled() -> None
     expected = (0.104994 * kernels[0] + 0.196612 * kernels[1])[:, 0] / (0.104994 + 0.196612)
     found = np.reshape(tape.gradient(first, zero), -1)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(logits, joint_logits(opinions(zero)), atol=1e-6)
+    np.testing.assert_allclose(logits, joint_logits(members(zero)), atol=1e-6)
 
 
 def test_the_share_goes_from_the_ensemble_to_its_members() -> None:
-    opinions = stacked(*(linear(kernel) for kernel in WEIGHTS))
-    by_probability = gradient_of(MeanProbability(opinions))
-    none = gradient_of(ReweightedMembers(opinions, share=0.0))
+    members = stacked(*(linear(kernel) for kernel in WEIGHTS))
+    by_probability = gradient_of(MeanProbability(members))
+    none = gradient_of(ReweightedMembers(members, share=0.0))
     # Only the gap scales: the same direction.
     scale = np.linalg.norm(none, axis=(1, 2), keepdims=True)
     scale /= np.linalg.norm(by_probability, axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(none, by_probability * scale, rtol=1e-3, atol=1e-4)
-    half, whole = (gradient_of(ReweightedMembers(opinions, share)) for share in (0.5, 1.0))
+    half, whole = (gradient_of(ReweightedMembers(members, share)) for share in (0.5, 1.0))
     np.testing.assert_allclose(half, (none + whole) / 2, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="share must be from 0 to 1.*Received"):
-        ReweightedMembers(opinions, share=1.5)
+        ReweightedMembers(members, share=1.5)
 
 
 def test_sure_members_and_a_class_of_nobody_have_finite_weights() -> None:
@@ -244,13 +254,43 @@ def test_sure_members_and_a_class_of_nobody_have_finite_weights() -> None:
     # of no member: mean probabilities are about (.26, .26, .48).
     logits = tf.constant([[[200.0, 0, 0], [0.1, -9, 0]], [[200.0, 0, 0], [-9, 0.1, 0]]])
 
-    def opinions(x: tf.Tensor) -> tf.Tensor:
+    def members(x: tf.Tensor) -> tf.Tensor:
         rows = tf.where(x[None, :, 0, :1, 0] > 0.5, logits[:, :1], logits[:, 1:])
         return rows + 1e-3 * tf.stack([linear(k)(x) for k in WEIGHTS[:2]])
 
     pictures = np.full((2, *SHAPE), 0.25, np.float32)
     pictures[0] = 0.75
-    source = ReweightedMembers(opinions)
+    source = ReweightedMembers(members)
     assert np.argmax(source(pictures), axis=1).tolist() == [0, 2]
     found = gradient_of(source, tf.constant(pictures))
     assert np.isfinite(found).all() and np.abs(found).max(axis=(1, 2, 3)).min() > 0
+
+
+# By their names.
+
+
+def test_every_gradient_of_the_attacks_has_a_source() -> None:
+    assert set(GRADIENT_SOURCES) == set(GRADIENTS)
+    with pytest.raises(ValueError, match="gradient must be one of member, .*Received: .*second"):
+        gradient_source(noisy(), "second")
+
+
+def test_the_mean_logits_of_random_members_are_those_of_all_their_draws() -> None:
+    # Logits x + e, e ~ N(0, s^2): the gradient of the mean logits is 1 whatever e is, and the
+    # prediction is that of the draws' mean probability.
+    members = [keras.Sequential([keras.Input((2,)), NoiseLayer(s)]) for s in (0.5, 2.0)]
+    ensemble = AveragedEnsemble([SelfEnsemble(member, 4) for member in members])
+    source = gradient_source(ensemble, "mean_logits")
+    x = tf.constant([[1.0, 0.0]])
+    source(x)
+    for member in members:
+        rse_tf.layers.seed_noise(member, 1)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        logits = source(x)
+        first = logits[:, 0]
+    np.testing.assert_allclose(tape.gradient(first, x), [[1.0, 0.0]], atol=1e-6)
+    for member in members:
+        rse_tf.layers.seed_noise(member, 1)
+    np.testing.assert_allclose(logits, ensemble(x), atol=1e-5)
+    assert gradient_source(members[0], "mean_logits") is members[0]

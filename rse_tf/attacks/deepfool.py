@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from rse_tf.attacks.base import Attack, AttackResult, per_image
+from rse_tf.attacks.facts import GRADIENTS_OF_ONE
 from rse_tf.utils.options import option
 
 # What each step goes beyond the boundary, in units of the pixel range: the authors' code adds 1e-4.
@@ -57,8 +58,7 @@ class DeepFool(Attack):
     candidates: int = 10
     scalars: ClassVar[tuple[str, ...]] = ("steps", "overshoot")
     has_targets: ClassVar[bool] = False
-    # It knows no loss of the members of an ensemble.
-    gradients: ClassVar[tuple[str, ...]] = ("member", "mean_probability")
+    gradients: ClassVar[tuple[str, ...]] = GRADIENTS_OF_ONE
     cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from rse_tf.attacks.facts import GRADIENTS_OF_ONE
 from rse_tf.attacks.losses import joint_logits
 from rse_tf.attacks.margin import margin_of
 from rse_tf.attacks.minimal_distance import MinimalDistance
@@ -35,8 +36,7 @@ class FMN(MinimalDistance):
     """
 
     norm: str = option("linf", choices=("linf", "l2"), help="norm of the distance")
-    # Its margin is that of the mean probability: it knows no loss of the members of an ensemble.
-    gradients: ClassVar[tuple[str, ...]] = ("member", "mean_probability")
+    gradients: ClassVar[tuple[str, ...]] = GRADIENTS_OF_ONE
 
     def __post_init__(self) -> None:
         super().__post_init__()

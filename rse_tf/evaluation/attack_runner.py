@@ -19,7 +19,7 @@ from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.model_facts import without_names
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.layers import NOISE_VERSION, CommonNoise, is_random
-from rse_tf.models import AveragedEnsemble, SelfEnsemble
+from rse_tf.models import AveragedEnsemble, SelfEnsemble, gradient_source
 from rse_tf.training import weights_digest
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.options import options_of
@@ -27,6 +27,8 @@ from rse_tf.utils.options import options_of
 # Part of every attack's folder: raise it when the same settings no longer give the same images of
 # all attacks; and the package's version with it, by which finished tables are known.
 _FORMAT = 2
+# Gradients that an attack's folder tells by name; the others are older than that.
+_NAMED_GRADIENTS = ("mean_logits", "reweighted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +185,7 @@ class AttackRunner:
             if self._draws > 1:
                 members = [SelfEnsemble(member, self._draws) for member in members]
                 model = members[0] if len(members) == 1 else AveragedEnsemble(members)
-            logits = model.stacked_logits if setting.gradient == "mean_loss" else model
+            logits = gradient_source(model, setting.gradient)
             if setting.point.get("noise") == "common":
                 logits = CommonNoise(model)
             size = self._settings.attack_batch_size
@@ -199,6 +201,7 @@ class AttackRunner:
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
             self._settings.seed, network, weights_digest(victim),
             *([version] if version else []),
+            *([{"gradient": setting.gradient}] if setting.gradient in _NAMED_GRADIENTS else []),
             *([{"noise": NOISE_VERSION}] if is_random(victim) else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rse_tf.evaluation.result import Row
 from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
 
 # The attack of the row that holds the worst case over all of a suite's attacks.
@@ -32,6 +33,11 @@ def suite_rows(outcome: SuiteOutcome) -> Iterator[dict[str, Any]]:
             yield _row_of_step(cell, one, strength)
 
 
+def is_single_attack(row: Row) -> bool:
+    """Whether a row is that of a single attack of a suite."""
+    return "suite_scale" in row.parameters and row.attack != ADAPTIVE
+
+
 def _row_of_step(cell: SuiteCell, one: StepOutcome, strength: dict[str, Any]) -> dict[str, Any]:
     step = one.step
     share = {"share": step.share} if step.source == "reweighted" else {}
@@ -47,5 +53,5 @@ def _row_of_step(cell: SuiteCell, one: StepOutcome, strength: dict[str, Any]) ->
         "eval_seeds": len(one.correct),
         "seconds": one.seconds,
         "mean_queries": one.queries,
-        "gradient": step.source,
+        "gradient": None if step.source == "model" else step.source,
     }

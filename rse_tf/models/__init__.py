@@ -5,10 +5,12 @@ from __future__ import annotations
 from rse_tf.models.averaged_ensemble import AveragedEnsemble
 from rse_tf.models.export import export_classifier
 from rse_tf.models.gradient_sources import (
+    GRADIENT_SOURCES,
     MeanLogits,
     MeanProbability,
     ReweightedMembers,
     StackedDraws,
+    gradient_source,
 )
 from rse_tf.models.network import INIT_NOISE_AT, Network
 from rse_tf.models.registry import (
@@ -27,6 +29,7 @@ from rse_tf.models.self_ensemble import SelfEnsemble
 __all__ = [
     "AveragedEnsemble",
     "CifarCNN",
+    "GRADIENT_SOURCES",
     "INIT_NOISE_AT",
     "MODELS",
     "MeanLogits",
@@ -42,5 +45,6 @@ __all__ = [
     "VGG16",
     "build",
     "export_classifier",
+    "gradient_source",
     "robustify",
 ]

@@ -1,13 +1,14 @@
 """What an attacker differentiates instead of a randomised model or an ensemble.
 
-Each source is a callable from images to logits, for whatever takes one. `StackedDraws` and
-`AveragedEnsemble.stacked_logits` give the opinions of all draws or members: attacked as they are,
-their losses are averaged. `MeanProbability`, `MeanLogits` and `ReweightedMembers` make one opinion
-of them.
+Each source is a callable from images to logits, which an attack takes for a model. `StackedDraws`
+and `AveragedEnsemble.stacked_logits` give the logits of each draw or member: of these, an attack
+follows the mean of the losses. `MeanProbability`, `MeanLogits` and `ReweightedMembers` make one
+prediction of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,7 +16,8 @@ import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits, joint_logits
 from rse_tf.layers import CommonNoise, FrozenNoise
-from rse_tf.models.self_ensemble import divisors, tile
+from rse_tf.models.averaged_ensemble import AveragedEnsemble
+from rse_tf.models.self_ensemble import SelfEnsemble, divisors, tile
 from rse_tf.utils.checks import argument_error, checked_integer
 from rse_tf.utils.classifier import RANDOM_STREAM, Classifier
 
@@ -137,15 +139,15 @@ class StackedDraws:
 
 
 class MeanProbability:
-    """The log of the mean probability of several opinions: the defense's own prediction.
+    """The log of the mean probability of several members or draws: their common prediction.
 
     Args:
-        opinions: callable from images to stacked logits `[opinions, batch, classes]`.
+        members: callable from images to stacked logits `[members, batch, classes]`.
     """
 
-    def __init__(self, opinions: Logits) -> None:
-        self._classifier = Classifier(opinions, type(self).__name__, stacked=True)
-        self.num_draws = getattr(opinions, "num_draws", 1)  # that a call takes
+    def __init__(self, members: Logits) -> None:
+        self._classifier = Classifier(members, type(self).__name__, stacked=True)
+        self.num_draws = getattr(members, "num_draws", 1)  # that a call takes
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns logits `[batch, classes]`."""
@@ -154,23 +156,23 @@ class MeanProbability:
     def _stacked(self, images: tf.Tensor) -> tf.Tensor:
         stacked = self._classifier(images)
         if stacked.shape.rank != 3:
-            expected = "returning stacked logits [opinions, batch, classes]"
-            raise argument_error(type(self).__name__, "opinions", expected, stacked.shape)
+            expected = "returning stacked logits [members, batch, classes]"
+            raise argument_error(type(self).__name__, "members", expected, stacked.shape)
         return stacked
 
 
 class MeanLogits(MeanProbability):
-    """The mean of the opinions' logits, which no opinion that is sure of itself can hide.
+    """The mean of the members' logits, in which a member that is sure hides no other.
 
     Args:
-        opinions: callable from images to stacked logits `[opinions, batch, classes]`.
-        own_prediction: whether the values are those of `MeanProbability`, so that the attack
-            judges success as the defense does, and the mean logits give the gradient alone.
-            Default no: the result is then to be transferred to the defense.
+        members: callable from images to stacked logits `[members, batch, classes]`.
+        own_prediction: whether the values are those of `MeanProbability`, and the mean logits
+            give the gradient alone: the attack then judges success as the defense does.
+            Default no: the model attacked is that of the mean logits.
     """
 
-    def __init__(self, opinions: Logits, own_prediction: bool = False) -> None:
-        super().__init__(opinions)
+    def __init__(self, members: Logits, own_prediction: bool = False) -> None:
+        super().__init__(members)
         self.own_prediction = own_prediction
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
@@ -184,8 +186,8 @@ class ReweightedMembers(MeanProbability):
     """The ensemble's prediction, with a gradient that attends to the members not yet fooled.
 
     In the manner of MORA (Yu, Gao and Xu, 2022): the gradient is that of
-    `(1 - share) * ensemble / gap + share * members`, all in logits. `gap` is that between the
-    ensemble's two top logits. `members` is a mean over the members that are not fooled, weighted
+    `(1 - share) * ensemble / gap + share * unfooled`, all in logits. `gap` is that between the
+    ensemble's two top logits. `unfooled` is a mean over the members that are not fooled, weighted
     by how sensitive the mean probability is to the logits of each, p (1 - p).
 
     The wrapper does not know the labels: it takes the ensemble's class for the label, which it
@@ -193,7 +195,7 @@ class ReweightedMembers(MeanProbability):
     where the authors take that of the mixture.
 
     Args:
-        opinions: callable from images to stacked logits `[members, batch, classes]`, such as
+        members: callable from images to stacked logits `[members, batch, classes]`, such as
             `AveragedEnsemble.stacked_logits`.
         share: of the members, from 0 to 1. Default 0.5, the first of those that the authors'
             code tries: 0.5, 0, 0.25, 0.75, 1.
@@ -202,8 +204,8 @@ class ReweightedMembers(MeanProbability):
         ValueError: if `share` is not from 0 to 1.
     """
 
-    def __init__(self, opinions: Logits, share: float = 0.5) -> None:
-        super().__init__(opinions)
+    def __init__(self, members: Logits, share: float = 0.5) -> None:
+        super().__init__(members)
         if isinstance(share, bool) or not 0 <= share <= 1:
             raise argument_error("ReweightedMembers", "share", "from 0 to 1", share)
         self.share = float(share)
@@ -242,3 +244,45 @@ def _gap(logits: tf.Tensor) -> tf.Tensor:
 
 def _with_gradient_of(values: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
     return tf.stop_gradient(values) + (source - tf.stop_gradient(source))
+
+
+def gradient_source(model: keras.Model, gradient: str) -> Logits:
+    """What an attacker differentiates of an ensemble or of many draws.
+
+    Args:
+        model: an `AveragedEnsemble`, a `SelfEnsemble`, or an average of the latter. Any other
+            has no members to choose from, and is the source itself.
+        gradient: a name of `GRADIENT_SOURCES`. In `"mean_logits"` and `"reweighted"`, the values
+            are the model's own, so that an attack judges success as the defense does.
+
+    Returns:
+        A callable from images to logits `[batch, classes]`, or, for `"mean_loss"`, to stacked
+        logits `[members, batch, classes]`.
+
+    Raises:
+        ValueError: if there is no such gradient.
+    """
+    if gradient not in GRADIENT_SOURCES:
+        expected = f"one of {', '.join(GRADIENT_SOURCES)}"
+        raise argument_error("gradient_source", "gradient", expected, gradient)
+    if not isinstance(model, (AveragedEnsemble, SelfEnsemble)):
+        return model
+    return GRADIENT_SOURCES[gradient](model)
+
+
+def _all_logits(model: AveragedEnsemble | SelfEnsemble) -> Logits:
+    """The logits of all members, and of all draws of each, `[members * draws, batch, classes]`."""
+    members = model.members if isinstance(model, AveragedEnsemble) else []
+    draws = [member.stacked_logits for member in members if isinstance(member, SelfEnsemble)]
+    if not draws:
+        return model.stacked_logits
+    return lambda images: tf.concat([stacked(images) for stacked in draws], axis=0)
+
+
+GRADIENT_SOURCES: dict[str, Callable[[Any], Logits]] = {
+    "member": lambda model: model,  # each member in turn is the model
+    "mean_loss": lambda model: model.stacked_logits,
+    "mean_probability": lambda model: model,
+    "mean_logits": lambda model: MeanLogits(_all_logits(model), own_prediction=True),
+    "reweighted": lambda model: ReweightedMembers(model.stacked_logits),
+}
