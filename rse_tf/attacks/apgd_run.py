@@ -130,7 +130,7 @@ class Run:
     def _evaluate(self, x: tf.Tensor) -> Point:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            logits = self._attack._opinions(x)
+            logits = self._attack._stacked_logits(x)
             loss = self._loss(logits)
         gradient = self._attack._checked_gradient(tape.gradient(loss, x))
         # A single draw of a randomised model says nothing.
@@ -144,7 +144,7 @@ class Run:
         """The highest of three by its mean loss over draws of its own; `kept` has it already."""
         both = tf.concat([best.x, last.x], axis=0)
         logits = tf.map_fn(
-            lambda _: self._attack._opinions(both),
+            lambda _: self._attack._stacked_logits(both),
             tf.range(self._judging_calls),
             fn_output_signature=tf.float32,
             parallel_iterations=1,

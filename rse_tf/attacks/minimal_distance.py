@@ -132,7 +132,7 @@ class MinimalDistance(Attack):
         at = search.images
         with tf.GradientTape() as tape:
             tape.watch(at)
-            members = self._opinions(at)
+            members = self._stacked_logits(at)
             loss, slope = self._loss(members, classes, targeted)
         gradient = self._checked_gradient(tape.gradient(loss, at))
         low, high = self.bounds

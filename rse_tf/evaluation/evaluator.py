@@ -74,7 +74,7 @@ class Evaluator:
         self._scorers = [self._scorer(model, number) for number in draws]
         self._kept: list[tuple[str | None, AttackResult]] = []
         self.suite: SuiteOutcome | None = None
-        # What several rows need.
+        # Shared by several rows.
         self._single: dict[int, list[Scorer]] = {}
         self._clean: dict[Scorer, Answers] = {}
 

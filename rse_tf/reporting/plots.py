@@ -17,7 +17,8 @@ def plot_accuracy_vs_strength(rows: Sequence[Row], path: str | os.PathLike[str])
 
     One pair of axes per data set, model and attack, one curve per run and defense. Clean accuracy
     stands at a position of its own on the logarithmic axis of const, and at 0 on the linear
-    axis of epsilon. Of a suite, only the worst case is drawn. Published numbers for the same protocol are dashed, in the same colour.
+    axis of epsilon. Published numbers for the same protocol are dashed, in the same colour. Of a
+    suite, only the worst case is drawn.
 
     Args:
         rows: rows of any attacks, in any order; those without attack are the clean ones.
