@@ -13,10 +13,11 @@ from rse_tf.utils import seeds
 _BLOCK = 50
 # What decides among candidates of the same share of correct answers: less than one answer of 50.
 _MARGIN = 1e-3
-# Two candidates for an image that both may be its worst: answers of these further blocks decide,
-# unless the margins of both say that all answers will be correct.
-_FURTHER_BLOCKS = (2, 3, 4)
-_SAFE_MARGIN = 0.3
+# How many candidates of an image stay in the race. Answers of these further blocks decide among
+# them, but for images whose answers are as good as certainly all correct.
+_KEPT = 3
+_FURTHER_BLOCKS = range(2, 9)
+_SAFE_SHARE, _UNSAFE = 0.99, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +47,19 @@ class Selector:
         labels: the true classes of all images, integer `[number]`.
         seed: the noise of the selection follows from it, and from nothing that an attack or a
             scoring meets.
+
+    Attributes:
+        is_random: whether the defense is.
+        safe_margin: from this margin on, an answer is as good as certainly correct.
     """
 
     def __init__(self, scorer: Scorer, labels: np.ndarray, seed: int) -> None:
         self._scorer, self._labels, self._seed = scorer, labels, seed
         self.is_random = scorer.is_random
         self._answers = max(1, _BLOCK // scorer.num_draws) if scorer.is_random else 1
+        # By the inequality of Hoeffding, an answer of n draws with this margin is wrong with
+        # probability exp(-n margin^2 / 2) at most.
+        self.safe_margin = float(np.sqrt(-2 * np.log(_UNSAFE) / scorer.num_draws))
 
     def judge(self, images: np.ndarray, rows: np.ndarray) -> Selection:
         """Judges one candidate for each of some images.
@@ -98,7 +106,7 @@ class Selector:
 
 
 class Candidates:
-    """The two worst candidates so far for every image.
+    """The worst candidates so far for every image.
 
     Args:
         selector: judges them.
@@ -112,10 +120,12 @@ class Candidates:
 
     def __init__(self, selector: Selector, images: np.ndarray, clean: Selection) -> None:
         self._selector = selector
-        self._images = np.stack([images, images])
-        self._keys = np.stack([clean.key, np.full(len(images), np.inf)])
-        self._margins = np.stack([clean.margin, np.full(len(images), np.inf)])
-        self._names = np.array([["clean"] * len(images)] * 2, dtype=object)
+        # By rank, the worst first; a place without a candidate has the key infinity.
+        nothing = np.full([_KEPT - 1, len(images)], np.inf)
+        self._images = np.stack([images] * _KEPT)
+        self._keys = np.concatenate([clean.key[None], nothing])
+        self._margins = np.concatenate([clean.margin[None], nothing])
+        self._names = np.array([["clean"] * len(images)] * _KEPT, dtype=object)
         self.broken = clean.broken.copy()
         self.correct = clean.correct.copy()
 
@@ -129,17 +139,16 @@ class Candidates:
             found: what the selector says of them.
         """
         self.broken[rows] |= found.broken
-        parts = zip(images, rows, found.key, found.margin, found.correct.T)
-        for image, row, key, margin, answers in parts:
-            if key >= self._keys[1, row]:
+        kept = self._images, self._keys, self._margins, self._names
+        for i, row in enumerate(rows):
+            rank = int(np.searchsorted(self._keys[:, row], found.key[i], side="right"))
+            if rank == _KEPT:
                 continue
-            place = 0 if key < self._keys[0, row] else 1
-            if place == 0:
-                self.correct[:, row] = answers
-                for kept in (self._images, self._keys, self._margins, self._names):
-                    kept[1, row] = kept[0, row]
-            self._images[place, row], self._keys[place, row] = image, key
-            self._margins[place, row], self._names[place, row] = margin, name
+            if rank == 0:
+                self.correct[:, row] = found.correct[:, i]
+            for array, new in zip(kept, (images[i], found.key[i], found.margin[i], name)):
+                array[rank + 1 :, row] = array[rank:-1, row].copy()
+                array[rank, row] = new
 
     @property
     def worst(self) -> np.ndarray:
@@ -149,15 +158,19 @@ class Candidates:
     def choose(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the worst candidate of every image, and where it is from.
 
-        Of a randomised model further noise decides between two that are near each other.
+        Of a randomised model further noise decides: the candidate of the smallest score in one
+        block may owe it to the luck of that block.
         """
         place = np.zeros(len(self.broken), int)
-        unsure = ~self.broken & (self._margins.max(axis=0) < _SAFE_MARGIN)
-        rows = np.flatnonzero(unsure)
+        safe = (self._keys > _SAFE_SHARE) & (self._margins > self._selector.safe_margin)
+        rows = np.flatnonzero(~self.broken & ~safe.all(axis=0) & np.isfinite(self._keys[1]))
         if self._selector.is_random and len(rows):
-            first, second = (self._selector.judge_again(self._images[i, rows], rows)
-                             for i in (0, 1))  # fmt: skip
-            place[rows] = second < first
+            again = np.full([_KEPT, len(rows)], np.inf)
+            for rank in range(_KEPT):
+                there = np.flatnonzero(np.isfinite(self._keys[rank, rows]))
+                some = rows[there]
+                again[rank, there] = self._selector.judge_again(self._images[rank, some], some)
+            place[rows] = again.argmin(axis=0)
         everywhere = np.arange(len(place))
         return self._images[place, everywhere], self._names[place, everywhere]
 
