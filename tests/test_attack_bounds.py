@@ -21,6 +21,8 @@ ZOO_AT: dict[str, Any] = {"const": 100.0, "steps": 10, "coordinates": 48, "itera
 # Its second differences are mostly rounding where the hinge weighs more.
 NEWTON_AT = {**ZOO_AT, "solver": "newton", "const": 1.0}
 CASES: list[tuple[str, dict[str, Any]]] = [
+    ("apgd", {"epsilon": 0.1, "steps": 5}),
+    ("apgd", {"epsilon": 1.0, "steps": 10, "norm": "l2", "loss": "dlr_targeted"}),
     ("bim", ITERATIVE),
     ("carlini_wagner", {"const": 10.0, "steps": 40}),
     ("carlini_wagner", {"learning_rate": 0.1, "steps": 25, "binary_search_steps": 3}),
@@ -36,6 +38,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("pgd", ITERATIVE),
     ("pgd", {"epsilon": 1.0, "step_size": 0.3, "steps": 5, "norm": "l2", "restarts": 2}),
     ("rand_fgsm", {"epsilon": 0.1}),
+    ("square", {"epsilon": 0.1, "steps": 20}),
+    ("square", {"epsilon": 1.0, "steps": 20, "norm": "l2"}),
     ("zoo", ZOO_AT),
     ("zoo", {**ZOO_AT, "tanh_space": True}),
     ("zoo", NEWTON_AT),

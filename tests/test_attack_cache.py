@@ -16,6 +16,9 @@ from rse_tf.training.device_pool import DevicePool
 
 # The flags of a run, and its folders on a model without noise and on one with noise.
 FOLDERS: list[tuple[dict[str, Any], str, str]] = [
+    ({"attack": ("apgd",)},
+     "b356c226a3266dfb",
+     "18d373595b9a12cb"),
     ({"attack": ("bim",)},
      "3f29688d5dcb45a8",
      "a6e5271c0b5756e9"),
@@ -55,6 +58,9 @@ FOLDERS: list[tuple[dict[str, Any], str, str]] = [
     ({"attack": ("rand_fgsm",)},
      "2f9fa6e649dafa7a",
      "0682b2bcbceb61b3"),
+    ({"attack": ("square",)},
+     "004b53bd7314db97",
+     "ff427fd92322fe81"),
     ({"attack": ("zoo",)},
      "246e47851f9092e0 f94121e241e3c881 13a7de1d9dffe09b",
      "13684724c71eb20e 8a5835ab66a30b6c ffc5d25762468707"),

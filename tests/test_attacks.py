@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from rse_tf.attacks import (
+    APGD,
     ATTACKS,
     BIM,
     DDN,
@@ -28,6 +29,7 @@ from rse_tf.attacks import (
     CleverHansPGD,
     DeepFool,
     RandFGSM,
+    Square,
 )
 
 SHAPE = (4, 4, 1)
@@ -51,6 +53,7 @@ LABELS2, LABELS3 = predictions(MODEL2, IMAGES), predictions(MODEL3, IMAGES)
 
 # One cheap example of every registered attack, for the rules that hold for all of them.
 EXAMPLES = {
+    "apgd": APGD(MODEL3, epsilon=0.1, steps=5),
     "bim": BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "carlini_wagner": CarliniWagnerL2(MODEL3, const=1.0, steps=30, learning_rate=0.02),
     "cleverhans_fgm": CleverHansFGM(MODEL3, epsilon=0.1),
@@ -63,6 +66,7 @@ EXAMPLES = {
     "mim": MIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "pgd": PGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "rand_fgsm": RandFGSM(MODEL3, epsilon=0.1),
+    "square": Square(MODEL3, epsilon=0.1, steps=30),
     "zoo": ZOO(MODEL3, const=1.0, steps=30, learning_rate=0.02, coordinates=16, h=0.01),
 }
 every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
@@ -176,8 +180,9 @@ def test_success_and_distortion_are_those_of_the_returned_images(name: str) -> N
     )
     l2 = np.sqrt(((result.adversarial - IMAGES) ** 2).sum(axis=(1, 2, 3)))
     np.testing.assert_allclose(result.distortion, l2, rtol=1e-4, atol=1e-6)
-    # DeepFool has to look where its last step led before it knows that it may stop.
-    looks = 2 if name == "deepfool" else 1
+    # DeepFool has to look where its last step led before it knows that it may stop, and the Square
+    # Attack where it starts.
+    looks = 2 if name in ("deepfool", "square") else 1
     # The last step of these two is followed by a look, and by ten along a line.
     looks = 12 if name in ("ddn", "fmn") else looks
     each = 2 * 16 + 1 if name == "zoo" else 1  # both sides of every pixel, and the image itself

@@ -211,6 +211,8 @@ def linear(images: tf.Tensor) -> tf.Tensor:
 EPSILON = {"epsilon": 0.1}
 STEPS = {**EPSILON, "step_size": 0.02}
 CAN = [
+    attacks.APGD(linear, **EPSILON, steps=20),
+    attacks.APGD(linear, epsilon=0.01, steps=20, loss="dlr"),
     attacks.FGSM(linear, **EPSILON),
     attacks.RandFGSM(linear, **EPSILON),
     attacks.BIM(linear, **STEPS),
@@ -223,9 +225,12 @@ CAN = [
     attacks.FMN(linear, steps=20),
 ]
 CANNOT = [
+    attacks.APGD(linear, **EPSILON, restarts=2),
+    attacks.APGD(linear, **EPSILON, loss="dlr_targeted"),
     attacks.PGD(linear, **STEPS, restarts=2),
     attacks.CarliniWagnerL2(linear, steps=20),
     attacks.DeepFool(linear),
+    attacks.Square(linear, **EPSILON),
     attacks.ZOO(linear, const=1.0),
     attacks.CleverHansFGM(linear, **EPSILON),
     attacks.CleverHansPGD(linear, **STEPS),

@@ -14,6 +14,7 @@ from rse_tf.attacks.fmn import FMN
 from rse_tf.attacks.mim import MIM
 from rse_tf.attacks.pgd import PGD
 from rse_tf.attacks.rand_fgsm import RandFGSM
+from rse_tf.attacks.square import Square
 from rse_tf.attacks.zoo import ZOO
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -30,6 +31,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "mim": MIM,
     "pgd": PGD,
     "rand_fgsm": RandFGSM,
+    "square": Square,
     "zoo": ZOO,
 }
 

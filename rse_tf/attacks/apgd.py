@@ -36,8 +36,8 @@ class APGD(Attack):
         epsilon: radius of the ball, in pixel units of the norm.
         loss: `"cross_entropy"`; `"dlr"`, the difference of logits ratio; or `"dlr_targeted"`,
             which goes for several other classes, one after the other, or for the target alone
-            where one is given. The latter two need 3 and 4 classes, and take the mean of stacked
-            logits.
+            where one is given (`"dlr"` is flat where the target is the third class). The latter two
+            need 3 and 4 classes, and take the mean of stacked logits.
         norm: `"linf"` or `"l2"`.
         steps: number of steps of a run. Default 100, as in the paper. Checkpoints are rounded to
             whole steps as in the authors' code.
@@ -64,7 +64,9 @@ class APGD(Attack):
     steps: int = option(100, flag="attack_steps", help="number of steps")
     restarts: int = option(1, help="random starts")
     num_targets: int | None = option(None, help="other classes that --loss=dlr_targeted tries")
-    selection_draws: int = option(10, help="draws of a randomised model that judge a point")
+    selection_draws: int = option(
+        10, randomised_only=True, help="draws of a randomised model that judge a point"
+    )
     seed: int = 0
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "steps", "seed")
     cache_version: ClassVar[int] = 1
@@ -85,11 +87,6 @@ class APGD(Attack):
     @property
     def supports_jit(self) -> bool:
         return self.restarts == 1 and self.loss != "dlr_targeted"
-
-    @classmethod
-    def for_model(cls, point: dict[str, Any], is_random: bool) -> dict[str, Any]:
-        """See `Attack`; a model that always returns the same needs no further draws."""
-        return {k: value for k, value in point.items() if is_random or k != "selection_draws"}
 
     def _defaults(self) -> dict[str, Any]:
         return {"num_targets": 9} if self.loss == "dlr_targeted" else {}

@@ -86,8 +86,7 @@ class Run:
             left=schedule.left - 1,
             increases=schedule.increases + tf.cast(new.loss > x.loss, tf.float32),
         )
-        # A NaN is kept, for the caller to see it.
-        best = _where(~(new.loss <= best.loss), new, best)
+        best = _where(_is_higher(new, best), new, best)
         if not self._judging_calls:
             kept = better(new, kept)
 
@@ -198,7 +197,12 @@ def _where(chosen: tf.Tensor, one: Point, other: Point) -> Point:
     )
 
 
+def _is_higher(new: Point, old: Point) -> tf.Tensor:
+    """Whether the loss is higher. A NaN is kept, for the caller to see it."""
+    return ~(new.loss <= old.loss) & ~tf.math.is_nan(old.loss)
+
+
 def better(new: Point, old: Point) -> Point:
-    """Success before the loss; from a NaN on the point stays one, for the caller to see it."""
-    higher = ~(new.loss <= old.loss)
-    return _where((new.success & ~old.success) | ((new.success == old.success) & higher), new, old)
+    """The one to keep: success before the loss."""
+    higher = _is_higher(new, old) & (new.success == old.success)
+    return _where((new.success & ~old.success) | higher, new, old)

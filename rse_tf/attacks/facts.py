@@ -64,7 +64,8 @@ class RunFacts:
     @classmethod
     def for_model(cls, point: dict[str, Any], is_random: bool) -> dict[str, Any]:
         """The settings of a run as they are for a model that is randomised, or is not."""
-        return point
+        randomised_only = {name for name, own in options_of(cls).items() if own.randomised_only}
+        return {k: v for k, v in point.items() if is_random or k not in randomised_only}
 
     def hyperparameters(self) -> dict[str, Any]:
         """The options, each by its value; those at `None` by what they are then, if anything."""

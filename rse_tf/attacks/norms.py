@@ -27,3 +27,9 @@ def shrink_to_l2(away: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     length = tf.sqrt(squared_l2(away))
     shrink = tf.minimum(tf.math.divide_no_nan(_INSIDE * epsilon, length), 1.0)
     return per_image(shrink, away) * away
+
+
+def stretch_to_l2(away: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
+    """The perturbations `[batch, ...]`, all of length epsilon but for those that are 0."""
+    length = tf.sqrt(squared_l2(away))
+    return per_image(tf.math.divide_no_nan(_INSIDE * epsilon, length), away) * away

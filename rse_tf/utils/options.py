@@ -40,6 +40,7 @@ class Option:
     by_dataset: str | None = None
     is_length: bool = False
     quiet: bool = False
+    randomised_only: bool = False
 
 
 def option(default: Any = dataclasses.MISSING, *, help: str, **facts: Any) -> Any:
