@@ -14,11 +14,14 @@ from noisy_models import noisy_coin
 from scipy import stats
 
 import rse_tf
+from rse_tf import data, flags, reporting
 from rse_tf.attacks import ATTACKS
-from rse_tf.evaluation import Scorer, attacking, evaluate_suite, scoring
+from rse_tf.config import Config, ConfigError
+from rse_tf.evaluation import Evaluator, Scorer, attacking, evaluate_suite, scoring
 from rse_tf.evaluation.candidates import Candidates, Selection, Selector
 from rse_tf.evaluation.metrics import interval
 from rse_tf.evaluation.suite_attacks import SuiteAttacks
+from rse_tf.evaluation.suite_rows import is_single_attack
 from rse_tf.evaluation.suites import SCALES, Step, suite_steps
 from rse_tf.layers import NoiseLayer
 from rse_tf.training.device_pool import DevicePool
@@ -235,7 +238,7 @@ def test_every_attack_of_a_suite_can_be_built(
     ("kind", "names"),
     [
         ("ensemble", ("member", "apgd_dlr", "reweighted_0.5", "fmn")),
-        ("randomised", ("frozen", "member", "apgd_mean_probability", "apgd_dlr")),
+        ("randomised", ("noise_off", "frozen", "member", "apgd_mean_probability", "square")),
     ],
 )
 def test_attacks_on_parts_of_an_ensemble_leave_what_a_judge_needs(
@@ -300,6 +303,73 @@ def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
     arguments = {"images": inner_pixels(2), "labels": np.ones(2, int), "epsilons": [0.1], **changes}
     with pytest.raises(ValueError, match=message):
         evaluate_suite(linear(WEIGHTS), **arguments)
+
+
+@pytest.fixture
+def tiny_run(tmp_path: pathlib.Path) -> tuple[Any, list[Any]]:
+    """An evaluator of a run with a suite, and its rows."""
+    images, labels = inner_pixels(6), np.array([0, 1] * 3)
+    split = data.Split(images, labels)
+    dataset = data.Dataset("tiny", split, split[:0], split, ("a", "b", "c"))
+    config = Config(suite="adaptive", epsilon=(0.01, 0.02), num_images=5, eval_seeds=2,
+                    workdir=str(tmp_path), defense=("none",))  # fmt: skip
+    evaluator = Evaluator(config.evaluation_settings(), "none", linear(WEIGHTS, -1.2), dataset)
+    return evaluator, evaluator.rows()
+
+
+def test_a_run_has_rows_of_the_suite_and_keeps_what_is_behind_them(
+    tiny_run: tuple[Any, list[Any]], tmp_path: pathlib.Path
+) -> None:
+    evaluator, rows = tiny_run
+    names = [step.attack for step in suite_steps("deterministic", "linf", "small", 3)]
+    assert [row.attack for row in rows] == ["none", *2 * ["adaptive", *names]]
+    assert [cell.epsilon for cell in evaluator.suite.cells] == [0.01, 0.02]
+    for row in rows[1:]:
+        assert row.strength[0] == "epsilon" and row.parameters["norm"] == "linf"
+        assert row.num_images == 5 and is_single_attack(row) == (row.attack != "adaptive")
+    worst, *single = rows[1 : 2 + len(names)]
+    assert worst.score.accuracy == min(row.score.accuracy for row in single)
+    assert worst.score.accuracy == evaluator.suite.cells[0].answers.correct.mean()
+    assert worst.seconds == pytest.approx(sum(row.seconds for row in single))
+    # They survive the files, and the terminal says what they are.
+    reporting.write_json(rows, tmp_path / "r.json", flags={}, versions={})
+    assert reporting.read_json(tmp_path / "r.json").rows == rows
+    reporting.write_csv(rows, tmp_path / "r.csv")
+    assert "adaptive" in (tmp_path / "r.csv").read_text()
+    assert "adaptive: of each image, the worst" in reporting.format_table(rows)
+
+
+def test_flags_of_a_suite(tmp_path: pathlib.Path) -> None:
+    config = Config(suite="adaptive", norms=("linf", "l2"), epsilon=(0.1, 0.2))
+    assert config.attacks == () and config.evaluation_settings().attacks == {}
+    assert config.evaluation_settings().suite_epsilons == {"linf": (0.1, 0.2), "l2": (1.5,)}
+    assert config.workdir == "runs/mnist_5k-mnist_cnn-adaptive"
+    assert Config().evaluation_settings().suite_epsilons == {}
+    both = Config(suite="full", epsilon=(0.1,), attack=("carlini_wagner",))
+    assert both.attacks == ("carlini_wagner",) and both.suite_epsilons == {"linf": (0.1,)}
+    assert str(both.workdir).endswith("carlini_wagner+adaptive")
+    for one in (config, both):
+        again = flags.parse(["program", *one.as_flags()], "A program.")
+        assert again == one
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_draws": (1, 50)}, "--num_draws must be one number for --suite=adaptive"),
+        ({"epsilon": (1.5,)}, "--epsilon must be from 0 to 1"),
+        ({"epsilon": (0.1,), "norms": ("l2",)}, "--epsilon does not apply to --norms=l2"),
+        ({"l2_epsilon": (0.1,)}, "--l2_epsilon needs --norms=l2"),
+        ({"l2_epsilon": (-0.1,), "norms": ("l2",)}, "--l2_epsilon must be 0 or greater"),
+        ({"substitute": "none"}, "--substitute does not apply to --suite=adaptive"),
+        ({"targeted": True}, "--targeted does not apply"),
+        ({"suite_scale": "tiny"}, "--suite_scale must be one of small, full"),
+        ({"norms": ("l1",)}, "--norms must be one of linf, l2"),
+    ],
+)
+def test_flags_of_a_suite_that_cannot_be(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(suite="adaptive", **given)
 
 
 def test_a_model_that_is_random_in_another_way_is_refused() -> None:

@@ -16,7 +16,7 @@ from rse_tf.attacks.base import Attack
 from rse_tf.attacks.losses import Logits
 from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.suites import Step
-from rse_tf.layers import NOISE_VERSION, FrozenNoise
+from rse_tf.layers import NOISE_VERSION, FrozenNoise, NoiseOff
 from rse_tf.models import MeanLogits, MeanProbability, ReweightedMembers, StackedDraws
 from rse_tf.training.device_pool import DevicePool
 
@@ -133,6 +133,8 @@ class SuiteAttacks:
         """What the attack differentiates instead of the model."""
         if step.source == "frozen":
             return FrozenNoise(model, self._seed)
+        if step.source == "noise_off":
+            return NoiseOff(model)
         if self._is_random and step.draws > 1:
             stacked: Any = StackedDraws(model, step.draws)
         elif step.source in ("model", "member") or self._is_random:

@@ -31,7 +31,8 @@ class Step:
         attack: its name in `rse_tf.attacks.ATTACKS`.
         source: what it differentiates: `"model"`, the model itself; `"member"`, each member by
             itself; `"mean_loss"`, `"mean_probability"` or `"mean_logits"` of the draws or members;
-            `"reweighted"`, the members in the manner of MORA; or `"frozen"`, one fixed draw.
+            `"reweighted"`, the members in the manner of MORA; `"frozen"`, one fixed draw; or
+            `"noise_off"`, the network without its noise.
         draws: noise draws that are averaged in a gradient; 1 where nothing is random.
         options: the attack's settings, but for norm, distance and seed.
         share: of `"reweighted"`, see `rse_tf.models.ReweightedMembers`.
@@ -54,8 +55,7 @@ class Step:
         """Passes of the model, most of them with a gradient, that it takes for an image."""
         options = dict(self.options)
         runs = int(options.get("restarts", 1)) * int(options.get("num_targets", 1))
-        steps = options.get("steps", options.get("queries", 1))
-        return int(steps) * runs * self.draws
+        return int(options.get("steps", 1)) * runs * self.draws
 
 
 def kind_of_model(model: keras.Model | Any, is_random: bool) -> str:
@@ -111,6 +111,7 @@ def _randomised(norm: str, full: bool, has_members: bool) -> list[Step]:
     apgd = _options(steps=steps)
     found = [
         _step("fgsm", "fgsm", "mean_loss", draws, everyone=True),
+        _step("noise_off", "apgd", "noise_off", steps=100 if full else 30),
         _step("frozen", "apgd", "frozen", steps=100 if full else 30),
         # Half of the steps first: the rest is for those that are left, and shows what more steps
         # bring. Most randomised defenses fall to more of them (Gao et al., 2022).
@@ -126,9 +127,10 @@ def _randomised(norm: str, full: bool, has_members: bool) -> list[Step]:
             steps=100 if full else 30, num_targets=9 if full else 3,
         ),
         _minimal(norm, "mean_probability", draws if full else 5, 300 if full else 100),
+        _square("mean_probability", 1000 if full else 300, draws, some),
     ]  # fmt: skip
     if has_members:
-        found.insert(3, _step("member", "apgd", "member", draws, steps=steps))
+        found.insert(4, _step("member", "apgd", "member", draws, steps=steps))
     return found
 
 
@@ -151,6 +153,7 @@ def _averaged(norm: str, full: bool) -> list[Step]:
             num_targets=9 if full else 3,
         ),
         _minimal(norm, "mean_probability", 1, 300 if full else 100),
+        _square("mean_probability", 5000 if full else 500, limit=None if full else 50),
     ]  # fmt: skip
     return found
 
@@ -165,6 +168,7 @@ def _deterministic(norm: str, full: bool) -> list[Step]:
             num_targets=9 if full else 3,
         ),
         _minimal(norm, "model", 1, 300 if full else 100),
+        _square("model", 5000 if full else 1000),
     ]  # fmt: skip
     return found
 
@@ -174,6 +178,12 @@ def _minimal(norm: str, source: str, draws: int, steps: int) -> Step:
     # Of a randomised model, a mean over ten draws decides what is adversarial.
     decides: dict[str, Any] = {"selection_draws": -(-10 // draws)} if draws > 1 else {}
     return _step(attack, attack, source, draws, steps=steps, **decides)
+
+
+def _square(source: str, steps: int, draws: int = 1, limit: int | None = None) -> Step:
+    # Of a randomised model, one call of so many draws judges a point.
+    judges: dict[str, Any] = {"selection_draws": draws} if draws > 1 else {}
+    return _step("square", "square", source, draws, limit=limit, steps=steps, **judges)
 
 
 def _step(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -111,6 +114,50 @@ class FrozenNoise:
         """Returns the model's output for `images` `[batch, ...]` under the frozen draw."""
         self.rewind()
         return self._classifier(images)
+
+
+class NoiseOff:
+    """A model without its noise: the network that an attacker may train on instead.
+
+    A callable for whatever takes a logits function. An attack on it shows what the noise protects
+    from: its images are to be transferred to the noisy model.
+
+    Args:
+        model: a model with noise layers.
+
+    Raises:
+        ValueError: if the model has no noise layer.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._layers = noise_layers(model)
+        if not self._layers:
+            raise ValueError(
+                f"NoiseOff: model must have at least one NoiseLayer. Received: {model.name!r} "
+                "without any"
+            )
+        self.model = model
+        self._classifier = Classifier(model, "NoiseOff", stacked=True)
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the model's output for `images` `[batch, ...]` without noise."""
+        with silenced(self._layers):
+            return self._classifier(images)
+
+
+@contextlib.contextmanager
+def silenced(layers: Sequence[NoiseLayer]) -> Iterator[None]:
+    """Has noise layers pass on their inputs, whatever their settings.
+
+    It acts on calls and on graphs that are traced meanwhile, not on those traced before.
+    """
+    for layer in layers:
+        layer.__dict__["call"] = lambda inputs, training=False: inputs
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["call"]
 
 
 def _flatten(model: keras.layers.Layer) -> list[keras.layers.Layer]:
