@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from rse_tf import data
-from rse_tf.attacks import AttackResult
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
 from rse_tf.evaluation.gallery import Gallery
 from rse_tf.evaluation.metrics import mean_score
@@ -72,7 +71,7 @@ class Evaluator:
         # Without noise all numbers of draws are one and the same.
         draws = settings.num_draws if is_random(model) else (1,)
         self._scorers = [self._scorer(model, number) for number in draws]
-        self._kept: list[tuple[str | None, AttackResult]] = []
+        self._kept: list[tuple[str | None, np.ndarray]] = []
         self.suite: SuiteOutcome | None = None
         # Shared by several rows.
         self._single: dict[int, list[Scorer]] = {}
@@ -108,7 +107,7 @@ class Evaluator:
         if not chosen:
             return []
         clean = np.stack([test.images[index] for index, _, _ in chosen])
-        adversarial = np.stack([result.adversarial[index] for index, _, result in chosen])
+        adversarial = np.stack([images[index] for index, _, images in chosen])
         guesses = scorer.predictions(adversarial, self._settings.seed, 2)
         return [
             Gallery(
@@ -131,10 +130,9 @@ class Evaluator:
         outcome = self._runner.attack(setting)
         # Keep only the images that the gallery shows; all of them would use too much memory.
         if setting.target is None:
-            self._kept = [(None, outcome.results[0])]
+            self._kept = [(None, outcome.results[0].adversarial)]
         else:
-            first = AttackResult(*(field[:1] for field in outcome.results[0]))
-            self._kept.append((setting.target, first))
+            self._kept.append((setting.target, outcome.results[0].adversarial[:1]))
         rows = self._rows(
             setting.attack,
             [result.adversarial for result in outcome.results],
@@ -222,16 +220,16 @@ class Evaluator:
         """The rows of the adaptive suite; the outcome behind them is kept."""
         settings, scorer = self._settings, self._scorers[0]
         runner = SuiteRunner(
-            scorer,
-            self._test.images,
-            self._test.labels,
+            scorer, self._test.images, self._test.labels,
             scale=settings.suite_scale,
             seed=settings.seed,
             directory=pathlib.Path(settings.attacks_dir) / model_digest(self._model),
             pool=self._pool,
+            clean=self._answers_clean(scorer, f"{self._defense}: scoring"),
             label=self._defense,
-        )
+        )  # fmt: skip
         self.suite = runner.outcome(settings.suite_epsilons)
+        self._kept = [(None, self.suite.cells[-1].adversarial)]
         scored = "ensemble" if self._members else None
         return [self._row(scorer, scored, **facts) for facts in suite_rows(self.suite)]
 

@@ -15,7 +15,7 @@ from rse_tf.evaluation.metrics import score
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.suite_attacks import SuiteAttacks
 from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
-from rse_tf.evaluation.suites import Step, kind_of_model, suite_steps
+from rse_tf.evaluation.suites import SCALES, Step, kind_of_model, suite_steps
 from rse_tf.models import SelfEnsemble
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.checks import argument_error, checked_classes, checked_images
@@ -24,6 +24,7 @@ from rse_tf.utils.log import log
 
 # What the noise of a scoring follows from, beside the seed: clean images, and attacked ones.
 _CLEAN, _ATTACKED = 0, 1
+_MAX_ROWS = {"small": 256, "full": 2048}
 
 
 def evaluate_suite(
@@ -39,7 +40,7 @@ def evaluate_suite(
     eval_seeds: int = 3,
     seed: int = 0,
     bounds: tuple[float, float] = (0.0, 1.0),
-    max_rows: int = 256,
+    max_rows: int | None = None,
     directory: str | pathlib.Path | None = None,
     pool: DevicePool | None = None,
 ) -> SuiteOutcome:
@@ -66,7 +67,7 @@ def evaluate_suite(
         seed: everything random follows from it.
         bounds: smallest and largest pixel value.
         max_rows: images that go through the model at a time, all draws of a gradient counted. It
-            bounds memory.
+            bounds memory. Default 256, or 2,048 at the scale `"full"`.
         directory: where finished batches are kept, for a run that is killed to go on. It must
             belong to this model. Default: a temporary one.
         pool: the devices. Default: the one of this process.
@@ -93,6 +94,10 @@ def evaluate_suite(
 class SuiteRunner:
     """Runs a suite on the images of one model; see `evaluate_suite` for the arguments.
 
+    Args:
+        clean: what `scorer` answers for the images with the seeds `(seed, 0)`, where that is known.
+        label: what the progress lines call the model.
+
     Attributes:
         kind: which suite it is.
         scale: `"small"` or `"full"`.
@@ -110,9 +115,13 @@ class SuiteRunner:
         directory: pathlib.Path,
         pool: DevicePool,
         bounds: tuple[float, float] = (0.0, 1.0),
-        max_rows: int = 256,
+        max_rows: int | None = None,
+        clean: Answers | None = None,
         label: str = "suite",
     ) -> None:
+        if scale not in SCALES:
+            expected = f"one of {', '.join(SCALES)}"
+            raise argument_error("evaluate_suite", "scale", expected, scale)
         model = scorer.model
         self._images = checked_images("evaluate_suite", images, bounds)
         checked = Classifier(model, "evaluate_suite")
@@ -127,10 +136,10 @@ class SuiteRunner:
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
         self._attacks = SuiteAttacks(
-            model, scorer.is_random, directory, seed, max_rows, bounds, pool
+            model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
         )
         self._selector = Selector(scorer, self._labels, seed)
-        self.clean = scorer.answers(self._images, self._labels, seed, _CLEAN)
+        self.clean = clean or scorer.answers(self._images, self._labels, seed, _CLEAN)
         self._clean = self._selector.judge(self._images, np.arange(len(self._images)))
 
     def outcome(
