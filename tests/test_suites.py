@@ -344,7 +344,8 @@ def test_a_run_has_rows_of_the_suite_and_keeps_what_is_behind_them(
 
 
 def test_flags_of_a_suite(tmp_path: pathlib.Path) -> None:
-    config = Config(suite="adaptive", norms=("linf", "l2"), epsilon=(0.1, 0.2))
+    config = Config(suite="adaptive", norms=("linf", "l2"), epsilon=(0.1, 0.2),
+                    l2_epsilon=(1.5,))  # fmt: skip
     assert config.attacks == () and config.evaluation_settings().attacks == {}
     assert config.evaluation_settings().suite_epsilons == {"linf": (0.1, 0.2), "l2": (1.5,)}
     assert config.workdir == "runs/mnist_5k-mnist_cnn-adaptive"
@@ -361,16 +362,18 @@ def test_flags_of_a_suite(tmp_path: pathlib.Path) -> None:
     ("given", "message"),
     [
         ({"num_draws": (1, 50)}, "--num_draws must be one number for --suite=adaptive"),
-        ({"epsilon": (1.5,)}, "--epsilon must be from 0 to 1"),
-        ({"epsilon": (0.1,), "norms": ("l2",)}, "--epsilon does not apply to --norms=l2"),
-        ({"l2_epsilon": (0.1,)}, "--l2_epsilon needs --norms=l2"),
+        ({"epsilon": (1.5,)}, "--epsilon must be at most 1"),
+        ({"epsilon": (0.1,), "norms": ("l2",), "l2_epsilon": (1.0,)},
+         "--epsilon does not apply to --norms=l2"),
+        ({"l2_epsilon": (0.1,)}, "--l2_epsilon must be left out but for --norms=l2"),
+        ({"norms": ("l2",)}, "--l2_epsilon must be given for --norms=l2"),
         ({"l2_epsilon": (-0.1,), "norms": ("l2",)}, "--l2_epsilon must be 0 or greater"),
         ({"substitute": "none"}, "--substitute does not apply to --suite=adaptive"),
         ({"targeted": True}, "--targeted does not apply"),
         ({"suite_scale": "tiny"}, "--suite_scale must be one of small, full"),
         ({"norms": ("l1",)}, "--norms must be one of linf, l2"),
     ],
-)
+)  # fmt: skip
 def test_flags_of_a_suite_that_cannot_be(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config(suite="adaptive", **given)

@@ -12,7 +12,8 @@ import tensorflow as tf
 from rse_tf.attacks import ATTACKS
 from rse_tf.attacks.base import Attack
 from rse_tf.utils.checks import ArgumentError
-from rse_tf.utils.options import Flag, flag_of, options_of
+from rse_tf.utils.options import Flag, flag_of, options_of, union_of_flags
+from rse_tf.utils.rules import NOT_NEGATIVE, broken, too_long
 
 
 def attack_flags() -> dict[str, Flag]:
@@ -26,21 +27,7 @@ def attack_flags() -> dict[str, Flag]:
 
 @functools.lru_cache
 def _flags(attacks: tuple[tuple[str, type[Attack]], ...]) -> dict[str, Flag]:
-    found: dict[str, Flag] = {}
-    owners: dict[str, list[str]] = {}
-    for attack, cls in attacks:
-        for flag in own_flags(cls).values():
-            first = found.setdefault(flag.name, flag)
-            if flag.kind != first.kind:
-                raise TypeError(
-                    f"--{flag.name} must be of one type. Received: {first.kind} of "
-                    f"{owners[flag.name][0]} and {flag.kind} of {attack}"
-                )
-            owners.setdefault(flag.name, []).append(attack)
-    return {
-        name: dataclasses.replace(flag, help=f"{', '.join(owners[name])}: {flag.help}")
-        for name, flag in found.items()
-    }
+    return union_of_flags((name, own_flags(cls)) for name, cls in attacks)
 
 
 def own_flags(cls: type[Attack]) -> dict[str, Flag]:
@@ -61,17 +48,16 @@ def check_attack_flags(run: Any) -> None:
     """Checks which flags of attacks go together.
 
     Args:
-        run: has the flags of a run as attributes, as a `rse_tf.config.Config` does; `options` are
-            those of attacks that are set.
+        run: has the flags of a run as attributes, as a `rse_tf.config.Config` does.
 
     Raises:
         ArgumentError: if some do not.
     """
     if "none" in run.attack and len(run.attack) > 1:
         raise _flag_error(run, "attack", "none, or one or several attacks")
-    own = flags_of(run.attacks) + (["epsilon"] if run.suite == "full" else [])
+    own = flags_of(run.attacks) + ["epsilon"] * (run.suite == "full")
     # Without an attack, the settings of one that a flag file brings along lie idle.
-    for name in sorted(run.options) if run.attacks else ():
+    for name in sorted(run.options.keys() & attack_flags().keys()) if run.attacks else ():
         if name not in own:
             raise ArgumentError(
                 f"--{name} does not apply to --attack={','.join(run.attack)}, which has "
@@ -93,13 +79,13 @@ def _check_suite(run: Any) -> None:
         raise _flag_error(run, "num_draws", f"one number for --suite={run.suite}")
     if run.epsilon is not None and "linf" not in run.norms and not run.attacks:
         raise ArgumentError("--epsilon does not apply to --norms=l2, which has --l2_epsilon")
-    if run.l2_epsilon is not None and "l2" not in run.norms:
-        raise ArgumentError("--l2_epsilon needs --norms=l2, or --norms=linf,l2")
     for name in ("substitute", "targeted", "target_class"):
         if getattr(run, name):
             raise ArgumentError(f"--{name} does not apply to --suite={run.suite}")
-    if not all(0 <= epsilon <= 1 for epsilon in run.suite_epsilons.get("linf", ())):
-        raise _flag_error(run, "epsilon", "from 0 to 1, the distance of black from white")
+    linf = run.suite_epsilons.get("linf")
+    expected = broken(NOT_NEGATIVE, linf) or too_long(linf)
+    if expected is not None:
+        raise _flag_error(run, "epsilon", expected)
 
 
 def _flag_error(run: Any, name: str, expected: str) -> ArgumentError:
@@ -156,11 +142,8 @@ def _check_lengths(attack: Attack, settings: Mapping[str, Any]) -> None:
         return
     for name, own in options_of(type(attack)).items():
         value = settings.get(name)
-        if own.is_length and value is not None and value > 1:
-            levels = f"{value:g}"
-            expected = (
-                f"at most 1, for pixels lie in [0, 1]; {levels} of 255 levels is {levels}/255"
-            )
+        expected = too_long(value) if own.is_length else None
+        if expected is not None:
             raise ArgumentError(f"{name} must be {expected}", name, expected)
 
 

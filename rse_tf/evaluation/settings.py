@@ -1,4 +1,4 @@
-"""How the defenses of a run are attacked and scored."""
+"""How the defenses of a run are attacked, scored and certified."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rse_tf import data
+from rse_tf.evaluation.suites import NORMS, SCALES, SUITES
+from rse_tf.utils.checks import argument_error
 from rse_tf.utils.log import log
+from rse_tf.utils.options import check_options, option
+from rse_tf.utils.rules import AT_LEAST_1, NOT_NEGATIVE, POSITIVE, PROBABILITY, Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,3 +73,85 @@ class EvaluationSettings:
         if len(test) < int(self.num_images or 0):
             log(f"{self.dataset} has {len(test)} such test images; all of them are attacked")
         return test
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificationSettings:
+    """What a certification is told; each field is a flag. Defaults: Cohen et al. (2019).
+
+    Attributes:
+        n0: votes that choose the class of an image.
+        n: votes that bound its probability.
+        alpha: probability with which a certificate may fail.
+        skip: only every n-th image is certified. Cohen et al.: every 20th of CIFAR-10.
+        stddev: standard deviation of the noise on the pixels, or `None` for the network's own.
+
+    Raises:
+        ValueError: if one of them cannot be.
+    """
+
+    n0: int = option(100, rule=AT_LEAST_1, help="votes that choose the class of an image")
+    n: int = option(
+        100_000,
+        rule=Rule(lambda x: x >= 2, "at least 2"),
+        help="votes that bound its probability; two CPU cores manage 10000",
+    )
+    alpha: float = option(
+        0.001, rule=PROBABILITY, help="chance that the certificate of an image is wrong"
+    )
+    skip: int = option(1, rule=AT_LEAST_1, help="certify only every n-th test image")
+    stddev: float | None = option(
+        None,
+        flag="smoothing_noise",
+        rule=POSITIVE,
+        help="standard deviation of the noise on the pixels; default: that of the network's own",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class SuiteSettings:
+    """Which attacks a run has, and how many; each field is a flag.
+
+    Attributes:
+        suite: `"paper"`, those of `--attack`; `"adaptive"`, all that suit the defense, of which
+            the worst counts for each image; `"full"`, both.
+        scale: of the adaptive suite, see `evaluate_suite`.
+        norms: of its distances. Those of `"linf"` are `--epsilon`.
+        l2_epsilon: those of `"l2"`.
+
+    Raises:
+        ValueError: if one of them cannot be, or there is no distance for a norm.
+    """
+
+    suite: str = option(
+        "paper", choices=SUITES, help="--attack, or the worst of all that suit the defense, or both"
+    )
+    scale: str = option(
+        "small", flag="suite_scale", choices=SCALES, help="adaptive suite: for two cores, or a GPU"
+    )
+    norms: tuple[str, ...] = option(
+        ("linf",), choices=NORMS, help="adaptive suite: of its distances; --epsilon is linf"
+    )
+    l2_epsilon: tuple[float, ...] | None = option(
+        None, rule=NOT_NEGATIVE, help="adaptive suite: L2 distances"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.l2_epsilon is None and "l2" in self.norms and self.suite != "paper":
+            raise argument_error("SuiteSettings", "l2_epsilon", "given for --norms=l2", None)
+        if self.l2_epsilon is not None and "l2" not in self.norms:
+            expected = "left out but for --norms=l2 or linf,l2"
+            raise argument_error("SuiteSettings", "l2_epsilon", expected, self.l2_epsilon)
+
+    def epsilons(self, linf: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+        """Returns the distances of the adaptive suite by norm; none without it.
+
+        Args:
+            linf: those of L-infinity.
+        """
+        every = {"linf": linf, "l2": self.l2_epsilon or ()}
+        return {norm: every[norm] for norm in self.norms if self.suite != "paper"}

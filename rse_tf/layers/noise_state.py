@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -70,6 +70,34 @@ def seed_noise(model: keras.layers.Layer, *seed: int) -> None:
     generators = [item for item in found if isinstance(item, keras.random.SeedGenerator)]
     for index, generator in enumerate(generators):
         generator.state.assign(_first_state(*seed, index))
+
+
+@contextlib.contextmanager
+def noise_replaced(
+    layers: Sequence[NoiseLayer], call: Callable[[NoiseLayer, tf.Tensor], tf.Tensor]
+) -> Iterator[None]:
+    """Has noise layers do something else while the block runs or traces a function.
+
+    A function that is traced inside the block keeps what it saw there; one that was traced before
+    does not change.
+
+    Args:
+        layers: the noise layers.
+        call: takes a layer and its inputs and returns its outputs.
+    """
+    for layer in layers:
+        layer.__dict__["call"] = _bound(call, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["call"]
+
+
+def _bound(
+    call: Callable[[NoiseLayer, tf.Tensor], tf.Tensor], layer: NoiseLayer
+) -> Callable[..., tf.Tensor]:
+    return lambda inputs, training=False: call(layer, inputs)
 
 
 def _first_state(*seed: int) -> np.ndarray:
@@ -141,23 +169,8 @@ class NoiseOff:
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the model's output for `images` `[batch, ...]` without noise."""
-        with silenced(self._layers):
+        with noise_replaced(self._layers, lambda layer, inputs: inputs):
             return self._classifier(images)
-
-
-@contextlib.contextmanager
-def silenced(layers: Sequence[NoiseLayer]) -> Iterator[None]:
-    """Has noise layers pass on their inputs, whatever their settings.
-
-    It acts on calls and on graphs that are traced meanwhile, not on those traced before.
-    """
-    for layer in layers:
-        layer.__dict__["call"] = lambda inputs, training=False: inputs
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.__dict__["call"]
 
 
 def _flatten(model: keras.layers.Layer) -> list[keras.layers.Layer]:

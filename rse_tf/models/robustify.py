@@ -10,8 +10,7 @@ from typing import Any
 
 import keras
 
-from rse_tf.layers import NoiseLayer, noise_layers
-from rse_tf.layers.noise_state import silenced
+from rse_tf.layers import NoiseLayer, noise_layers, noise_replaced
 from rse_tf.models.copying import Copier, input_specs, is_graph
 from rse_tf.models.network import NoiseSettings
 from rse_tf.utils.classifier import last_activation
@@ -79,7 +78,7 @@ def robustify(
     init_noise = _check_noise("init_noise", init_noise)
     inner_noise = _check_noise("inner_noise", inner_noise)
     noise_before = _NoiseBefore(
-        NoiseSettings(init_noise, inner_noise, distribution, active, sampler=sampler), model
+        NoiseSettings(init_noise, inner_noise, distribution, sampler, active=active), model
     )
     copier = Copier("robustify", noise_before)
     noisy_model = copier.copy(model)
@@ -89,7 +88,7 @@ def robustify(
             f"Received: {model.name!r} without one"
         )
     copier.copy_state(random_streams=True)
-    with silenced(noise_before.layers):
+    with noise_replaced(noise_before.layers, lambda layer, inputs: inputs):  # silent
         copier.check(model, noisy_model, input_specs(model))
     return noisy_model
 
