@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import defects
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from victims import TEST_DIGITS, digit_network
 
-import defects
 import rse_tf
-from rse_tf.attacks import CarliniWagnerL2, PGD
+from rse_tf.attacks import PGD, CarliniWagnerL2
 from rse_tf.attacks.losses import loss_gradient
 from rse_tf.evaluation import Verdict
 from rse_tf.evaluation.sanity.binarisation import d7_binarisation, hidden_features
@@ -20,7 +21,6 @@ from rse_tf.evaluation.sanity.settings_rows import c1_control
 from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.suite import Suite
 from rse_tf.layers import noise_layers, noise_state
-from victims import TEST_DIGITS, digit_network
 
 TASK = defects.LinearTask()
 EPSILON = 0.03

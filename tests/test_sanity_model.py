@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import defects
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from victims import TEST_DIGITS, digit_network
 
-import defects
 import rse_tf
 from rse_tf.evaluation.sanity.gradient_rows import (
     b1_gradients_exist,
@@ -27,7 +28,6 @@ from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.verdict import SanityRow
 from rse_tf.layers import FrozenNoise
 from rse_tf.utils.classifier import ProbabilitiesError
-from victims import TEST_DIGITS, digit_network
 
 EPSILON = 0.1
 IMAGES = np.random.default_rng(0).uniform(0.2, 0.8, (32, 8, 8, 1)).astype(np.float32)

@@ -220,6 +220,8 @@ CAN = [
     attacks.PGD(linear, **STEPS, norm="l2"),
     attacks.CarliniWagnerL2(linear, const=1.0, steps=20, learning_rate=0.05),
     attacks.CarliniWagnerL2(linear, steps=20, learning_rate=0.05, abort_early=False),
+    attacks.DDN(linear, steps=20),
+    attacks.FMN(linear, steps=20),
 ]
 CANNOT = [
     attacks.APGD(linear, **EPSILON, restarts=2),

@@ -11,7 +11,9 @@ from rse_tf.utils.options import Option, options_of
 
 # The loss of an ensemble that the attacker differentiates; the first two are Grad. 1 and Grad. 2 of
 # Strauss et al. (2017), section 3.
-GRADIENTS = ("member", "mean_loss", "mean_probability")
+GRADIENTS = ("member", "mean_loss", "mean_probability", "mean_logits", "reweighted")
+# Those of an attack on one set of logits, which knows no loss of the members of an ensemble.
+GRADIENTS_OF_ONE = tuple(name for name in GRADIENTS if name != "mean_loss")
 
 
 @dataclasses.dataclass(frozen=True)
