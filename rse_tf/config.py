@@ -110,8 +110,8 @@ class Config:
         _ATTACK, None, "aim at each of these classes in turn, by name")
     image_class: str | None = _flag(_ATTACK, None, "attack images of this class only, by name")
     gradient: tuple[str, ...] = _flag(
-        _ATTACK, ("mean_probability",), "of an ensemble: of a member (Grad. 1), the members' mean loss "
-        "(Grad. 2), probability or logits; reweighted: towards those not yet fooled", GRADIENTS)  # fmt: skip
+        _ATTACK, ("mean_probability",), "of an ensemble: of a member (Grad. 1), of the members' "
+        "mean loss (Grad. 2), probability or logits; reweighted: of those not fooled", GRADIENTS)
     attack_draws: int = _flag(
         _ATTACK, 1, "noise draws that the attacker averages at each step (the paper: 1)")
     substitute: str | None = _flag(

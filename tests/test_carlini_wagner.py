@@ -191,7 +191,7 @@ def test_ending_hopeless_descents_changes_no_result(
     assert full.success.all() and short.success.all()
     np.testing.assert_allclose(short.distortion, full.distortion, rtol=5e-3)
     # What of this is due to the other reason for an end, a loss that no longer falls:
-    monkeypatch.setattr(carlini_wagner, "PATIENCE", 1e9)
+    monkeypatch.setattr(carlini_wagner, "TOLERANCE", 1e9)
     patient = CarliniWagnerL2(model, **slow)(IMAGES, LABELS, targets)
     np.testing.assert_allclose(short.distortion, patient.distortion, rtol=1e-6)
     assert (short.iterations <= patient.iterations).all()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import tensorflow as tf
-
-from rse_tf.attacks.base import Attack
+from rse_tf.attacks.gradient_sign import GradientSign
 from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
-class BIM(Attack):
+class BIM(GradientSign):
     """Repeated small FGSM steps, each clipped to the L-infinity ball and the bounds.
 
     Args:
@@ -40,25 +38,7 @@ class BIM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_length("epsilon")
-        if self.step_size is not None:
-            self._check_length("step_size")
-        self._check_integer("steps", 1)
+        self._check_step()
 
     def _defaults(self) -> dict[str, Any]:
         return {"step_size": self.epsilon * (1 / 8)}
-
-    def _perturb(
-        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        direction = -scalars["step_size"] if targeted else scalars["step_size"]
-        low = tf.maximum(images - scalars["epsilon"], self.bounds[0])
-        high = tf.minimum(images + scalars["epsilon"], self.bounds[1])
-
-        def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            x = x + direction * tf.sign(self._loss_direction(x, classes))
-            return i + 1, tf.clip_by_value(x, low, high)
-
-        _, x = tf.while_loop(lambda i, _: i < scalars["steps"], step, [0, images])
-        spent = tf.fill(tf.shape(classes), scalars["steps"])
-        return x, spent, spent

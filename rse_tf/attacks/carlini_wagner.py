@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.base import per_image, squared_l2
 from rse_tf.attacks.margin import Descent, Outcome, closer, margin_of
 from rse_tf.attacks.margin_options import MarginAttack
@@ -16,11 +17,11 @@ _INSIDE = 0.999999
 # Of c and of Adam's epsilon, in units of the squared pixel range, as the squared distance is.
 _NO_UPPER_BOUND = 1e10
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
-# Early abort: ten looks per descent, each expecting the loss to have fallen by 0.01 %, and an
-# image that has not won yet to be on its way: at four times the pace of the last stretch it would
-# arrive in the steps left. On digits (9 descents of 200 steps) that spares an eighth of the
-# gradients and ends no descent that would have won; at twice the pace it does.
-LOOKS, PROGRESS, PATIENCE = 10, 0.9999, 4.0
+# Early abort, checked ten times per descent. An image stops if its loss fell by less than 0.01 %
+# since the last check, or if it is not adversarial yet and would not become so even at four times
+# its recent progress. On digits (9 descents of 200 steps) that spares an eighth of the gradients
+# and ends no descent that would have won; at twice the progress it does.
+CHECKS, PROGRESS, TOLERANCE = 10, 0.9999, 4.0
 
 Scalars = dict[str, Any]  # tensors, and the numbers of defaults
 
@@ -124,48 +125,44 @@ class CarliniWagnerL2(MarginAttack):
         targeted: bool,
         scalars: Scalars,
     ) -> Outcome:
-        """Runs Adam from the images. Between looks, only the images still running take part."""
+        """Runs Adam from the images. Between checks, only the images still running take part."""
         steps = scalars["steps"]
-        look = tf.maximum(steps // LOOKS, 1)
+        interval = tf.maximum(steps // CHECKS, 1)
 
-        def stretch(done: tf.Tensor, all_: Descent) -> tuple[tf.Tensor, Descent]:
-            rows = tf.where(all_.running)[:, 0]
-            before, at, labels, c = tf.nest.map_structure(
-                lambda t: tf.gather(t, rows), (all_, start, classes, const)
-            )
-            until = tf.minimum(done + look, steps)
-            some = self._run(done, until, before, at, labels, c, targeted, scalars)
-            won = tf.math.is_finite(some.best_l2)
-            pace = (some.lead - before.lead) / tf.cast(until - done, tf.float32)
-            reach = PATIENCE * tf.maximum(pace, 0.0) * tf.cast(steps - until, tf.float32)
-            falling = some.loss <= before.loss * PROGRESS
-            running = falling & (won | (some.lead + reach >= 0))
-            some = some._replace(steps=some.steps + (until - done), running=running)
-            merged = tf.nest.map_structure(
-                lambda t, part: tf.tensor_scatter_nd_update(t, rows[:, None], part), all_, some
-            )
-            return until, merged
+        def until_check(done: tf.Tensor, state: Descent) -> tuple[tf.Tensor, Descent]:
+            until = tf.minimum(done + interval, steps)
+
+            def some_steps(
+                before: Descent, start: tf.Tensor, classes: tf.Tensor, const: tf.Tensor
+            ) -> Descent:
+                after = self._run(done, until, before, start, classes, const, targeted, scalars)
+                won = tf.math.is_finite(after.best_l2)
+                gain = (after.margin - before.margin) / tf.cast(until - done, tf.float32)
+                most = TOLERANCE * tf.maximum(gain, 0.0) * tf.cast(steps - until, tf.float32)
+                falling = after.loss <= before.loss * PROGRESS
+                running = falling & (won | (after.margin + most >= 0))
+                return after._replace(steps=after.steps + (until - done), running=running)
+
+            return until, step_active(some_steps, state, start, classes, const)
 
         zeros, infinite = tf.zeros_like(images), tf.fill(tf.shape(classes), float("inf"))
         count = tf.zeros_like(classes)
-        # Without a lead before the first stretch, none is hopeless after it.
+        # Without a margin before the first check, none is hopeless after it.
         state = Descent(
             zeros, zeros, zeros, images, infinite, infinite, -infinite, count, count == 0
         )
         if self._aborts:
-            _, end = tf.while_loop(
-                lambda done, d: (done < steps) & tf.reduce_any(d.running), stretch, [0, state]
-            )
+            end = while_active(until_check, state, 0, steps)
         else:
             end = self._run(0, steps, state, start, classes, const, targeted, scalars)
             end = end._replace(steps=count + steps)
         last = self._to_pixels(start + end.modifier)
         if self.const is None or self.iterate == "best":
             # The steps have judged every iterate but the last, often the closest one.
-            advantage = margin_of(self._logits(last), classes, targeted)
+            margin = margin_of(self._logits(last), classes, targeted)
             l2 = squared_l2(last - self._to_pixels(start))
             confidence = scalars["confidence"]
-            best, best_l2 = closer(end.best, end.best_l2, last, l2, advantage, confidence)
+            best, best_l2 = closer(end.best, end.best_l2, last, l2, margin, confidence)
             end = end._replace(best=best, best_l2=best_l2)
         return Outcome(last, end.best, end.best_l2, end.steps)
 
@@ -205,8 +202,8 @@ class CarliniWagnerL2(MarginAttack):
             tape.watch(d.modifier)
             x = self._to_pixels(start + d.modifier)
             l2 = squared_l2(x - center)
-            advantage = margin_of(self._logits(x), classes, targeted)
-            loss = l2 + const * tf.nn.relu(confidence - advantage)
+            margin = margin_of(self._logits(x), classes, targeted)
+            loss = l2 + const * tf.nn.relu(confidence - margin)
         gradient = self._checked_gradient(tape.gradient(loss, d.modifier))
 
         mean = _BETA_1 * d.mean + (1 - _BETA_1) * gradient
@@ -214,7 +211,7 @@ class CarliniWagnerL2(MarginAttack):
         t = tf.cast(i + 1, tf.float32)
         rate = scalars["learning_rate"] * tf.sqrt(1 - _BETA_2**t) / (1 - _BETA_1**t)
         size = tf.sqrt(variance) + _ADAM_EPSILON * self._range**2
-        best, best_l2 = closer(d.best, d.best_l2, x, l2, advantage, confidence)
+        best, best_l2 = closer(d.best, d.best_l2, x, l2, margin, confidence)
         return d._replace(
             modifier=d.modifier - rate * mean / size,
             mean=mean,
@@ -222,14 +219,14 @@ class CarliniWagnerL2(MarginAttack):
             best=best,
             best_l2=best_l2,
             loss=loss,
-            lead=advantage - confidence,
+            margin=margin - confidence,
         )
 
     def _success(
         self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tf.Tensor:
-        advantage = margin_of(logits, classes, targeted)
-        return (advantage > 0) & (advantage >= scalars["confidence"])
+        margin = margin_of(logits, classes, targeted)
+        return (margin > 0) & (margin >= scalars["confidence"])
 
     def _to_tanh_space(self, images: tf.Tensor) -> tf.Tensor:
         low, high = self.bounds

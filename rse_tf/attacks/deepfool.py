@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+import functools
+from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
+from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.base import Attack, AttackResult, per_image
 from rse_tf.attacks.facts import GRADIENTS_OF_ONE
 from rse_tf.utils.options import option
 
-# What each step goes beyond the boundary, in units of the pixel range: the authors' code adds 1e-4.
+# Each step goes this far beyond the boundary, in units of the pixel range; the authors' code: 1e-4.
 # A share of the gap alone leads nowhere once the gap is down to the rounding of the logits.
 _BEYOND = 1e-4
 # Of the way to the boundary, what each step goes at least, however many pixels a bound holds. The
@@ -21,6 +23,14 @@ _LEAST_SHARE = 0.5
 _ROUNDING = 1e-5
 
 Scalars = dict[str, tf.Tensor]
+
+
+class _Walk(NamedTuple):
+    """One image per row, on its way to a boundary."""
+
+    x: tf.Tensor  # [batch, height, width, channels]
+    steps: tf.Tensor  # int32 [batch]
+    running: tf.Tensor  # whether it still has its label, bool [batch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,33 +90,31 @@ class DeepFool(Attack):
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        def step(i, x, taken, running):  # type: ignore[no-untyped-def]
-            rows = tf.where(running)[:, 0]
-            at, labels = tf.gather(x, rows), tf.gather(classes, rows)
-            # An image that has moved must win by more than rounding.
-            order, logits, gradients = self._linearise(at, labels, tf.where(i > 0, _ROUNDING, 0.0))
-            # NaN counts as the end, so that the caller sees it.
-            finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
-            unfooled = (order[:, 0] == labels) & finite
-            # The round after the last step only looks.
-            moving = unfooled & (i < scalars["steps"])
-            # What has its label still, has it on top.
-            over = (1 + scalars["overshoot"]) * self._over_the_boundary(at, logits, gradients)
-            ahead = tf.clip_by_value(at + over, *self.bounds)
-            ahead = tf.where(per_image(moving, at), ahead, at)
-            index = rows[:, None]
-            return (
-                i + 1,
-                tf.tensor_scatter_nd_update(x, index, ahead),
-                tf.tensor_scatter_nd_add(taken, index, tf.cast(moving, tf.int32)),
-                tf.tensor_scatter_nd_update(running, index, unfooled),
-            )
+        def step(i: tf.Tensor, state: _Walk) -> tuple[tf.Tensor, _Walk]:
+            return i + 1, step_active(functools.partial(self._step, i, scalars), state, classes)
 
-        state = [0, images, tf.zeros_like(classes), classes >= 0]
-        _, x, taken, unfooled = tf.while_loop(
-            lambda i, *state: (i <= scalars["steps"]) & tf.reduce_any(state[-1]), step, state
+        state = _Walk(images, tf.zeros_like(classes), classes >= 0)
+        # The round after the last step only looks.
+        end = while_active(step, state, 0, scalars["steps"] + 1)
+        x = tf.where(per_image(end.running, images), images, end.x)
+        return x, end.steps, end.steps + 1
+
+    def _step(self, i: tf.Tensor, scalars: Scalars, walk: _Walk, labels: tf.Tensor) -> _Walk:
+        # An image that has moved must win by more than rounding.
+        handicap = tf.where(i > 0, _ROUNDING, 0.0)
+        order, logits, gradients = self._linearise(walk.x, labels, handicap)
+        # NaN counts as the end, so that the caller sees it.
+        finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
+        unfooled = (order[:, 0] == labels) & finite
+        moving = unfooled & (i < scalars["steps"])
+        # An image that still has its label has it as the top class.
+        over = (1 + scalars["overshoot"]) * self._over_the_boundary(walk.x, logits, gradients)
+        ahead = tf.clip_by_value(walk.x + over, *self.bounds)
+        return _Walk(
+            x=tf.where(per_image(moving, ahead), ahead, walk.x),
+            steps=walk.steps + tf.cast(moving, tf.int32),
+            running=unfooled,
         )
-        return tf.where(per_image(unfooled, images), images, x), taken, taken + 1
 
     def _linearise(
         self, images: tf.Tensor, labels: tf.Tensor, handicap: tf.Tensor

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.base import Attack
+from rse_tf.attacks.gradient_sign import GradientSign, Scalars
 from rse_tf.attacks.losses import Logits, loss_direction
 from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
-class FGSM(Attack):
+class FGSM(GradientSign):
     """One step of size epsilon along the sign of the loss gradient.
 
     `x + epsilon * sign(grad J(x, label))`, or `x - epsilon * sign(grad J(x, target))`. The sign is
@@ -44,12 +44,8 @@ class FGSM(Attack):
         super().__post_init__()
         self._check_length("epsilon")
 
-    def _perturb(
-        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        epsilon = -scalars["epsilon"] if targeted else scalars["epsilon"]
-        once = tf.ones_like(classes)
-        return images + epsilon * tf.sign(self._loss_direction(images, classes)), once, once
+    def _step_length(self, scalars: Scalars) -> tf.Tensor:
+        return scalars["epsilon"]
 
 
 def fast_gradient_sign(

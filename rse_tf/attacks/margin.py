@@ -1,4 +1,4 @@
-"""What the attacks on the margin between logits share: who wins, and the closest win so far."""
+"""Shared by attacks on the logit margin: the margin, and the closest adversarial image so far."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Descent(NamedTuple):
     best: tf.Tensor  # the closest adversarial image of this descent
     best_l2: tf.Tensor  # its squared distance [batch], infinite before the first success
     loss: tf.Tensor  # the loss before the last step [batch]
-    lead: tf.Tensor  # by how much the attack won then, negative while it had not [batch]
+    margin: tf.Tensor  # by how much the attack won then, negative while it had not [batch]
     steps: tf.Tensor  # int32 [batch]
     running: tf.Tensor  # bool [batch]
 
 
 class Outcome(NamedTuple):
-    """What a descent came to, one image per row."""
+    """The end of a descent, one image per row."""
 
     last: tf.Tensor  # the last iterate, [batch, height, width, channels]
     best: tf.Tensor  # the closest adversarial image
@@ -51,7 +51,7 @@ def warn_of_a_const_for_unit_pixels(
 
 
 def margin_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
-    """By how much the attack wins, in logits `[batch]`; negative while it has not."""
+    """The attack's margin in logits `[batch]`: positive where it succeeds."""
     chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
     other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)
     own = tf.gather(logits, classes, batch_dims=1)
@@ -63,7 +63,7 @@ def closer(
     best_l2: tf.Tensor,
     images: tf.Tensor,
     l2: tf.Tensor,
-    advantage: tf.Tensor,
+    margin: tf.Tensor,
     confidence: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The closest adversarial images so far, and their squared distance `[batch]`.
@@ -75,11 +75,11 @@ def closer(
         best_l2: their squared distance `[batch]`.
         images: the images to judge.
         l2: their squared distance `[batch]`.
-        advantage: by how much they win, in logits `[batch]`.
+        margin: by how much they win, in logits `[batch]`.
         confidence: by how much they must.
     """
-    found = (advantage > 0) & (advantage >= confidence) & (l2 < best_l2)
+    found = (margin > 0) & (margin >= confidence) & (l2 < best_l2)
     best, best_l2 = tf.where(per_image(found, images), images, best), tf.where(found, l2, best_l2)
-    finite = tf.math.is_finite(advantage) & tf.math.is_finite(l2)
+    finite = tf.math.is_finite(margin) & tf.math.is_finite(l2)
     nan = tf.constant(float("nan"))
     return tf.where(per_image(finite, images), best, nan), tf.where(finite, best_l2, nan)

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.base import Attack, per_image
+from rse_tf.attacks.base import per_image
+from rse_tf.attacks.gradient_sign import GradientSign, Scalars
 from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
-class MIM(Attack):
+class MIM(GradientSign):
     """BIM along the sign of a running sum of gradients, each divided by its mean magnitude.
 
     The paper divides by the L1 norm, the authors' code by the mean magnitude. The two differ
@@ -44,31 +45,20 @@ class MIM(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_length("epsilon")
-        if self.step_size is not None:
-            self._check_length("step_size")
-        self._check_integer("steps", 1)
+        self._check_step()
         self._check_number("decay")
 
     def _defaults(self) -> dict[str, Any]:
         return {"step_size": self.epsilon * (1 / 10)}
 
-    def _perturb(
-        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        direction = -scalars["step_size"] if targeted else scalars["step_size"]
-        low = tf.maximum(images - scalars["epsilon"], self.bounds[0])
-        high = tf.minimum(images + scalars["epsilon"], self.bounds[1])
-        pixels = tf.range(1, tf.rank(images))
+    @property
+    def _has_memory(self) -> bool:
+        return True
 
-        def step(i: tf.Tensor, x: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            gradient = self._loss_direction(x, classes)
-            size = per_image(tf.reduce_mean(tf.abs(gradient), axis=pixels), images)
-            momentum = scalars["decay"] * momentum + tf.math.divide_no_nan(gradient, size)
-            return i + 1, tf.clip_by_value(x + direction * tf.sign(momentum), low, high), momentum
-
-        _, x, _ = tf.while_loop(
-            lambda i, *_: i < scalars["steps"], step, [0, images, tf.zeros_like(images)]
-        )
-        spent = tf.fill(tf.shape(classes), scalars["steps"])
-        return x, spent, spent
+    def _direction(
+        self, gradient: tf.Tensor, x: tf.Tensor, memory: tf.Tensor, scalars: Scalars
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        size = tf.reduce_mean(tf.abs(gradient), axis=tf.range(1, tf.rank(x)))
+        gradient = tf.math.divide_no_nan(gradient, per_image(size, x))
+        momentum = scalars["decay"] * memory + gradient
+        return tf.sign(momentum), momentum

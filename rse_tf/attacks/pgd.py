@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from rse_tf.attacks.base import Attack, per_image, squared_l2
+from rse_tf.attacks.active_rows import step_active, while_active
+from rse_tf.attacks.base import per_image
+from rse_tf.attacks.gradient_sign import GradientSign, Scalars
 from rse_tf.attacks.losses import joint_logits, log_loss
+from rse_tf.attacks.norms import check_epsilon_of_norm, free_part, into_ball, steepest
 from rse_tf.attacks.randomness import per_image_seeds, uniform_l2, uniform_linf
-from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import option
 
-# Rounding of the pixels must not carry an image out of the L2 ball.
-_INSIDE = 1 - 1e-6
 
-Scalars = dict[str, tf.Tensor]
+class _Best(NamedTuple):
+    """The best point of each image over its restarts, one image per row."""
+
+    x: tf.Tensor
+    loss: tf.Tensor  # how far the attack is: up with the labels' loss, or down with the targets'
+    tries: tf.Tensor  # int32
+    running: tf.Tensor  # whether a further restart may help
 
 
 @dataclasses.dataclass(frozen=True)
-class PGD(Attack):
+class PGD(GradientSign):
     """Ascends the loss from a random point of the ball, back into it after each step.
 
     Args:
@@ -62,10 +68,7 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_length("epsilon")
-        if self.step_size is not None:
-            self._check_length("step_size")
-        self._check_integer("steps", 1)
+        self._check_step()
         self._check_integer("restarts", 1)
         self._check_integer("seed", 0)
         self._check_choice("norm")
@@ -83,9 +86,7 @@ class PGD(Attack):
         cls, of_dataset: Mapping[str, Any], given: Mapping[str, Any]
     ) -> dict[str, Any]:
         """See `Attack`; the distances of a data set are L-infinity."""
-        if given.get("norm") == "l2" and "epsilon" not in given:
-            expected = "given beside norm=l2: the defaults are L-infinity distances"
-            raise argument_error(cls.__name__, "epsilon", expected, None)
+        check_epsilon_of_norm(cls.__name__, given)
         return super().run_defaults(of_dataset, given)
 
     def _defaults(self) -> dict[str, Any]:
@@ -101,88 +102,57 @@ class PGD(Attack):
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        keys = per_image_seeds(images, scalars["seed"], self.bounds)
         if self.restarts == 1:
-            x = self._ascend(images, classes, keys, targeted, scalars)
-            spent = tf.fill(tf.shape(classes), scalars["steps"])
-            return x, spent, spent
-
+            return super()._perturb(images, classes, targeted, scalars)
         randomised = self._is_random(images)
+        keys = per_image_seeds(images, scalars["seed"], self.bounds)
 
-        def restart(r, best, best_loss, tries, found):  # type: ignore[no-untyped-def]
-            rows = tf.where(~found)[:, 0]
-            some, labels, key = (tf.gather(t, rows) for t in (images, classes, keys))
-            x = self._ascend(some, labels, key + tf.cast(r, tf.int64), targeted, scalars)
-            logits = self._opinions(x)
-            success = tf.zeros_like(labels, tf.bool)
+        def restart(r: tf.Tensor, best: _Best) -> tuple[tf.Tensor, _Best]:
+            return r + 1, step_active(one_start, best, images, classes, keys + tf.cast(r, tf.int64))
+
+        def one_start(
+            best: _Best, images: tf.Tensor, classes: tf.Tensor, keys: tf.Tensor
+        ) -> _Best:
+            start = self._random_start(images, keys, scalars["epsilon"])
+            x = self._ascend(start, images, classes, targeted, scalars)
+            logits = self._stacked_logits(x)
+            success = tf.zeros_like(classes, tf.bool)
             if not randomised:
-                success = self._success(joint_logits(logits), labels, targeted, scalars)
-            loss = log_loss(logits, labels) * (-1.0 if targeted else 1.0)
+                success = self._success(joint_logits(logits), classes, targeted, scalars)
+            loss = log_loss(logits, classes) * (-1.0 if targeted else 1.0)
             # Written so that NaN is kept, for the caller to see it.
-            better = success | ~(loss <= tf.gather(best_loss, rows))
-            changed, at = rows[better], tf.where(better)
-            return (
-                r + 1,
-                tf.tensor_scatter_nd_update(best, changed[:, None], tf.gather_nd(x, at)),
-                tf.tensor_scatter_nd_update(best_loss, changed[:, None], loss[better]),
-                tries + tf.cast(~found, tf.int32),
-                tf.tensor_scatter_nd_update(found, rows[:, None], success),
+            better = success | ~(loss <= best.loss)
+            return _Best(
+                x=tf.where(per_image(better, x), x, best.x),
+                loss=tf.where(better, loss, best.loss),
+                tries=best.tries + 1,
+                running=~success,
             )
 
         lowest = tf.fill(tf.shape(classes), -float("inf"))
-        state = [0, images, lowest, tf.zeros_like(classes), tf.zeros_like(classes, tf.bool)]
-        _, best, _, tries, _ = tf.while_loop(
-            lambda r, *state: (r < self.restarts) & ~tf.reduce_all(state[-1]), restart, state
-        )
-        return best, tries * scalars["steps"], tries * (scalars["steps"] + 1)
+        state = _Best(images, lowest, tf.zeros_like(classes), classes >= 0)
+        best = while_active(restart, state, 0, tf.constant(self.restarts))
+        return best.x, best.tries * scalars["steps"], best.tries * (scalars["steps"] + 1)
 
-    def _ascend(
-        self,
-        images: tf.Tensor,
-        classes: tf.Tensor,
-        keys: tf.Tensor,
-        targeted: bool,
-        scalars: Scalars,
+    def _start(self, images: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+        if not self.random_start:
+            return images
+        keys = per_image_seeds(images, scalars["seed"], self.bounds)
+        return self._random_start(images, keys, scalars["epsilon"])
+
+    def _random_start(
+        self, images: tf.Tensor, keys: tf.Tensor, epsilon: tf.Tensor
     ) -> tf.Tensor:
-        """One run from one start."""
-        epsilon = scalars["epsilon"]
-        sign = -1.0 if targeted else 1.0
-        start = images
-        if self.random_start:
-            draw = uniform_linf if self.norm == "linf" else uniform_l2
-            start = self._project(images + epsilon * draw(keys, images), images, epsilon)
+        draw = uniform_linf if self.norm == "linf" else uniform_l2
+        return self._project(images + epsilon * draw(keys, images), images, epsilon)
 
-        def step(i: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            direction = self._direction(sign * self._loss_direction(x, classes), x)
-            return i + 1, self._project(x + scalars["step_size"] * direction, images, epsilon)
-
-        return tf.while_loop(lambda i, _: i < scalars["steps"], step, [0, start])[1]
-
-    def _direction(self, gradient: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        """Where a step of length 1 goes from x, in the norm."""
+    def _direction(
+        self, gradient: tf.Tensor, x: tf.Tensor, memory: tf.Tensor, scalars: Scalars
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         if self.norm == "linf":
-            return tf.sign(gradient)
-        # What a bound holds would take its part of the length and not move.
-        low, high = self.bounds
-        gradient = tf.where(tf.where(gradient < 0, x > low, x < high), gradient, 0.0)
-        # First to a largest entry of 1: the squares of tiny gradients would vanish.
-        pixels = tf.range(1, tf.rank(gradient))
-        largest = tf.reduce_max(tf.abs(gradient), axis=pixels, keepdims=True)
-        gradient = tf.math.divide_no_nan(gradient, largest)
-        return tf.math.divide_no_nan(gradient, per_image(tf.sqrt(squared_l2(gradient)), gradient))
+            return tf.sign(gradient), memory
+        # A pixel at a bound would take its share of the length and not move.
+        return steepest(free_part(gradient, x, self.bounds), "l2")[0], memory
 
     def _project(self, x: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
-        """Into the bounds, and from there to the nearest point of the ball.
-
-        The images lie within the bounds, so that the way back to them does too. In the other
-        order, what a bound takes of a step would be missing from the length epsilon.
-        """
-        if self.norm == "linf":
-            x = tf.clip_by_value(x, images - epsilon, images + epsilon)
-            return tf.clip_by_value(x, *self.bounds)
-        away = tf.clip_by_value(x, *self.bounds) - images
-        shrink = tf.minimum(
-            tf.math.divide_no_nan(_INSIDE * epsilon, tf.sqrt(squared_l2(away))), 1.0
-        )
-        # Again for the rounding of this sum.
-        return tf.clip_by_value(images + per_image(shrink, images) * away, *self.bounds)
+        return into_ball(x, images, epsilon, self.norm, self.bounds)

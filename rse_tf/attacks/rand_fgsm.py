@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.base import Attack
+from rse_tf.attacks.gradient_sign import GradientSign, Scalars
 from rse_tf.attacks.randomness import per_image_seeds, signs
 from rse_tf.utils.options import option
 
 
 @dataclasses.dataclass(frozen=True)
-class RandFGSM(Attack):
+class RandFGSM(GradientSign):
     """R+FGSM: a random step off the data point, whose gradient may be masked, then FGSM.
 
     `x' = x + random_step * sign(N(0, I))`, within the bounds, then
@@ -58,14 +58,13 @@ class RandFGSM(Attack):
                 raise self._error("random_step", expected, self.random_step)
         self._check_integer("seed", 0)
 
-    def _perturb(
-        self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: dict[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        epsilon = scalars["epsilon"]
-        random_step = scalars.get("random_step", epsilon / 2)
+    def _start(self, images: tf.Tensor, scalars: Scalars) -> tf.Tensor:
         keys = per_image_seeds(images, scalars["seed"], self.bounds)
-        shifted = tf.clip_by_value(images + random_step * signs(keys, images), *self.bounds)
-        rest = random_step - epsilon if targeted else epsilon - random_step
-        x = shifted + rest * tf.sign(self._loss_direction(shifted, classes))
-        once = tf.ones_like(classes)
-        return tf.clip_by_value(x, images - epsilon, images + epsilon), once, once
+        shifted = images + self._random_step(scalars) * signs(keys, images)
+        return tf.clip_by_value(shifted, *self.bounds)
+
+    def _step_length(self, scalars: Scalars) -> tf.Tensor:
+        return scalars["epsilon"] - self._random_step(scalars)
+
+    def _random_step(self, scalars: Scalars) -> tf.Tensor:
+        return scalars.get("random_step", scalars["epsilon"] / 2)

@@ -9,7 +9,7 @@ import math
 import tensorflow as tf
 
 from rse_tf.attacks.base import squared_l2
-from rse_tf.attacks.carlini_wagner import LOOKS, Scalars
+from rse_tf.attacks.carlini_wagner import CHECKS, Scalars
 from rse_tf.attacks.margin import Outcome, closer, margin_of
 from rse_tf.attacks.randomness import per_image_seeds
 from rse_tf.attacks.zoo_coordinates import (
@@ -144,7 +144,7 @@ class ZOO(ZOOOptions):
                 task,
                 done=done,
                 end=end,
-                look=tf.maximum(steps // LOOKS, 1) if abort and last else steps,
+                interval=tf.maximum(steps // CHECKS, 1) if abort and last else steps,
             )
             done = end
         last = self._level(task, shapes[-1]).images(state.modifier)
@@ -163,17 +163,17 @@ class ZOO(ZOOOptions):
         level = self._level(task, shape)
         x = level.images(state.modifier)
         l2 = squared_l2(x - task.center)
-        advantage = margin_of(self._logits(x), task.classes, targeted)
-        hinge = tf.nn.relu(scalars["confidence"] - advantage)
+        margin = margin_of(self._logits(x), task.classes, targeted)
+        hinge = tf.nn.relu(scalars["confidence"] - margin)
         loss = l2 + task.const * hinge
         best, best_l2 = closer(
-            state.best, state.best_l2, x, l2, advantage, scalars["confidence"]
+            state.best, state.best_l2, x, l2, margin, scalars["confidence"]
         )
 
         def hinges(sides: list[tf.Tensor], rows: tf.Tensor) -> list[tf.Tensor]:
             classes = tf.gather(task.classes, rows)
-            advantages = [margin_of(z, classes, targeted) for z in self._side_logits(sides)]
-            return [tf.nn.relu(scalars["confidence"] - advantage) for advantage in advantages]
+            margins = [margin_of(z, classes, targeted) for z in self._side_logits(sides)]
+            return [tf.nn.relu(scalars["confidence"] - margin) for margin in margins]
 
         keys = task.keys + tf.cast(i, tf.int64)
         weights = tf.ones_like(state.modifier)

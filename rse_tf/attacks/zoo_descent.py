@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.carlini_wagner import PROGRESS
 from rse_tf.attacks.zoo_solvers import Moments
 
 
 class Task(NamedTuple):
-    """What stays as it is during a descent, one image per row."""
+    """The constants of a descent, one image per row."""
 
     origin: tf.Tensor  # what the modifier is added to: pixels, or their place in tanh space
     center: tf.Tensor  # the image in pixels, from which the distance counts
@@ -22,13 +23,13 @@ class Task(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a descent changes, one image per row."""
+    """The state of a descent, one image per row."""
 
     modifier: tf.Tensor  # flat, [batch, size]
     moments: Moments
     best: tf.Tensor  # the closest adversarial image of this descent
     best_l2: tf.Tensor  # its squared distance [batch], infinite before the first success
-    last_loss: tf.Tensor  # the loss at the last look [batch]
+    last_loss: tf.Tensor  # the loss at the last check [batch]
     steps: tf.Tensor  # int32 [batch]
     running: tf.Tensor  # bool [batch]
 
@@ -40,12 +41,12 @@ def descend(
     *,
     done: tf.Tensor,
     end: tf.Tensor,
-    look: tf.Tensor,
+    interval: tf.Tensor,
 ) -> State:
     """Iterates from `done` to `end`.
 
-    Every `look` iterations, images whose loss has not fallen since the last look leave the
-    batch.
+    Every `interval` iterations, images whose loss has not fallen since the last check leave
+    the batch.
 
     Args:
         step: one iteration, from its number, the state and the task; also returns the loss
@@ -54,31 +55,23 @@ def descend(
         task: what stays as it is.
         done: the number of the first iteration.
         end: the number after the last one.
-        look: the number of iterations between two looks.
+        interval: the number of iterations between two checks.
     """
 
-    def stretch(done: tf.Tensor, all_: State) -> tuple[tf.Tensor, State]:
-        rows = tf.where(all_.running)[:, 0]
-        some, part = tf.nest.map_structure(lambda t: tf.gather(t, rows), (all_, task))
-        until, last_loss = tf.minimum(done + look, end), some.last_loss
-        # One iteration after the other, to keep a randomised model's noise in order.
-        _, some, loss = tf.while_loop(
-            lambda i, *_: i < until,
-            lambda i, s, _: (i + 1, *step(i, s, part)),
-            [done, some, last_loss],
-            parallel_iterations=1,
-        )
-        falling = loss <= last_loss * PROGRESS
-        some = some._replace(last_loss=loss, steps=some.steps + (until - done), running=falling)
-        merged = tf.nest.map_structure(
-            lambda t, new: tf.tensor_scatter_nd_update(t, rows[:, None], new), all_, some
-        )
-        return until, merged
+    def until_check(done: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        until = tf.minimum(done + interval, end)
 
-    _, state = tf.while_loop(
-        lambda done, s: (done < end) & tf.reduce_any(s.running),
-        stretch,
-        [done, state],
-        parallel_iterations=1,
-    )
-    return state
+        def iterate(some: State, part: Task) -> State:
+            # One iteration after the other, to keep a randomised model's noise in order.
+            _, new, loss = tf.while_loop(
+                lambda i, *_: i < until,
+                lambda i, s, _: (i + 1, *step(i, s, part)),
+                [done, some, some.last_loss],
+                parallel_iterations=1,
+            )
+            falling = loss <= some.last_loss * PROGRESS
+            return new._replace(last_loss=loss, steps=new.steps + (until - done), running=falling)
+
+        return until, step_active(iterate, state, task)
+
+    return while_active(until_check, state, done, end)

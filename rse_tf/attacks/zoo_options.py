@@ -1,4 +1,4 @@
-"""What ZOO can be set to beside what it shares with C&W."""
+"""Options of ZOO that C&W does not have."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class ZOOOptions(CarliniWagnerL2):
     coordinates: int = option(128, quiet=True, help="coordinates per step")
     solver: str = option("adam", choices=SOLVERS, quiet=True, help="solver")
     h: float | None = None
-    importance_sampling: bool = option(False, help="look where the image has changed")
+    importance_sampling: bool = option(
+        False, help="prefer coordinates near which the image has changed"
+    )
     resize: tuple[int, ...] = option(
         (), quiet=True, help="sizes that the perturbation grows through, such as 32,64"
     )
@@ -91,7 +93,7 @@ class ZOOOptions(CarliniWagnerL2):
 
     @property
     def _unit(self) -> float:
-        """What the modifier counts in: pixels have a range, tanh space has none."""
+        """The unit of the modifier: pixels have a range, tanh space has none."""
         return 1.0 if self.tanh_space else self._range
 
     def _check_images(self, images: Any) -> np.ndarray:
