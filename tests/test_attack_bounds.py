@@ -21,6 +21,8 @@ ZOO_AT: dict[str, Any] = {"const": 100.0, "steps": 10, "coordinates": 48, "itera
 # Its second differences are mostly rounding where the hinge weighs more.
 NEWTON_AT = {**ZOO_AT, "solver": "newton", "const": 1.0}
 CASES: list[tuple[str, dict[str, Any]]] = [
+    ("arc", {"epsilon": 0.1, "steps": 3}),
+    ("arc", {"epsilon": 1.0, "steps": 3, "norm": "l2"}),
     ("bim", ITERATIVE),
     ("carlini_wagner", {"const": 10.0, "steps": 40}),
     ("carlini_wagner", {"learning_rate": 0.1, "steps": 25, "binary_search_steps": 3}),

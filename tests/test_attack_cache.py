@@ -16,6 +16,9 @@ from rse_tf.training.device_pool import DevicePool
 
 # The flags of a run, and its folders on a model without noise and on one with noise.
 FOLDERS: list[tuple[dict[str, Any], str, str]] = [
+    ({"attack": ("arc",)},
+     "35b71be6ebb28ff1",
+     "f169abb6507d54ed"),
     ({"attack": ("bim",)},
      "3f29688d5dcb45a8",
      "a6e5271c0b5756e9"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rse_tf.attacks.arc import ARC
 from rse_tf.attacks.base import Attack, AttackResult
 from rse_tf.attacks.bim import BIM
 from rse_tf.attacks.carlini_wagner import CarliniWagnerL2
@@ -16,6 +17,7 @@ from rse_tf.attacks.rand_fgsm import RandFGSM
 from rse_tf.attacks.zoo import ZOO
 
 ATTACKS: dict[str, type[Attack]] = {
+    "arc": ARC,
     "bim": BIM,
     "carlini_wagner": CarliniWagnerL2,
     "cleverhans_fgm": CleverHansFGM,
