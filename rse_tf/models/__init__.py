@@ -12,7 +12,7 @@ from rse_tf.models.gradient_sources import (
     StackedDraws,
     gradient_source,
 )
-from rse_tf.models.network import INIT_NOISE_AT, Network
+from rse_tf.models.network import Network, NoiseSettings, is_activation
 from rse_tf.models.registry import (
     MODELS,
     VGG16,
@@ -30,7 +30,6 @@ __all__ = [
     "AveragedEnsemble",
     "CifarCNN",
     "GRADIENT_SOURCES",
-    "INIT_NOISE_AT",
     "MODELS",
     "MeanLogits",
     "MeanProbability",
@@ -38,6 +37,7 @@ __all__ = [
     "ModelA",
     "Network",
     "NetworkSpec",
+    "NoiseSettings",
     "ResNeXt29",
     "ReweightedMembers",
     "SelfEnsemble",
@@ -46,5 +46,6 @@ __all__ = [
     "build",
     "export_classifier",
     "gradient_source",
+    "is_activation",
     "robustify",
 ]
