@@ -92,8 +92,8 @@ class Config:
         _ATTACK, None, "aim at each of these classes in turn, by name")
     image_class: str | None = flag_field(_ATTACK, None, "attack images of this class only, by name")
     gradient: tuple[str, ...] = flag_field(
-        _ATTACK, ("mean_probability",), "of an ensemble: of one member (Grad. 1), the mean of the "
-        "members' losses (Grad. 2), or the loss of their mean probability",
+        _ATTACK, ("mean_probability",), "of an ensemble: of a member (Grad. 1), of the members' "
+        "mean loss (Grad. 2), probability or logits; reweighted: of those not fooled",
         lambda: GRADIENTS)  # fmt: skip
     attack_draws: int = flag_field(
         _ATTACK, 1, "noise draws that the attacker averages at each step (the paper: 1)",

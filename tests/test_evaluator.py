@@ -281,6 +281,13 @@ def test_sources_of_gradients_are_there_for_draws_and_for_random_members(
     assert len(list(tmp_path.rglob("batch_*.npz"))) == 8  # none is found under another's name
 
 
+def test_an_attack_on_stacked_logits_gets_them_where_there_are_any(tmp_path: pathlib.Path) -> None:
+    run = settings(tmp_path, attack=("arc",), epsilon=(EPSILON,), attack_steps=2, num_images=9)
+    ensemble = AveragedEnsemble([linear(kernel) for kernel in KERNELS])
+    assert rows_of(ensemble, run)[-1].gradient == "mean_loss"
+    assert rows_of(linear(KERNELS[0]), run)[-1].gradient is None
+
+
 def test_attacks_without_a_loss_of_members_are_not_run_under_its_name(
     tmp_path: pathlib.Path,
 ) -> None:
