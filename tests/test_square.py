@@ -241,6 +241,20 @@ def test_an_image_meets_the_same_squares_in_every_batch(norm: str) -> None:
 
 
 @every_norm
+@pytest.mark.parametrize("shape", [(2, 2, 1), (4, 5, 2), (9, 14, 3)])
+def test_small_and_oblong_images_have_squares_too(norm: str, shape: tuple[int, ...]) -> None:
+    size = math.prod(shape)
+    weights = RNG.normal(size=size).astype(np.float32)
+    images = RNG.uniform(0.3, 0.7, size=(5, *shape)).astype(np.float32)
+    model = linear(weights, 100)
+    result = Square(model, epsilon=0.2, norm=norm, steps=200)(images, np.zeros(5, int))
+    assert norm_of(result.adversarial - images, norm).max() <= 0.2 + 1e-7
+    worst = 0.2 * (np.abs(weights).sum() if norm == "linf" else np.linalg.norm(weights))
+    gain = (result.adversarial - images).reshape(5, -1) @ weights
+    assert (gain > 0.1 * worst).all()
+
+
+@every_norm
 def test_at_no_distance_it_returns_the_image(norm: str) -> None:
     result = Square(digit_network(), epsilon=0, norm=norm, steps=3)(PIXELS, np.zeros(20, int))
     np.testing.assert_array_equal(result.adversarial, PIXELS)

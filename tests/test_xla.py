@@ -212,7 +212,6 @@ EPSILON = {"epsilon": 0.1}
 STEPS = {**EPSILON, "step_size": 0.02}
 CAN = [
     attacks.APGD(linear, **EPSILON, steps=20),
-    attacks.APGD(linear, epsilon=0.01, steps=20, loss="dlr"),
     attacks.FGSM(linear, **EPSILON),
     attacks.RandFGSM(linear, **EPSILON),
     attacks.BIM(linear, **STEPS),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.apgd_run import Point, Run, better
 from rse_tf.attacks.base import Attack
 from rse_tf.attacks.norms import NORMS
@@ -17,6 +18,15 @@ from rse_tf.utils.options import option
 _LOSSES = {"cross_entropy": 2, "dlr": 3, "dlr_targeted": 4}  # classes that each needs
 
 Scalars = dict[str, tf.Tensor]
+
+
+class _Best(NamedTuple):
+    """The best point of each image over its runs, one image per row."""
+
+    point: Point
+    tries: tf.Tensor  # int32
+    queries: tf.Tensor  # int32
+    running: tf.Tensor  # whether a further run may help
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +123,10 @@ class APGD(Attack):
         if self.loss == "dlr_targeted" and not targeted:
             others, looks = self._likeliest_others(images, classes), 1
         if self.supports_jit:
-            best, spent = run(images, classes, others[:, 0], keys)
-            tries = tf.ones_like(classes)
-        else:
-            best, spent, tries = self._several(run, images, classes, others, keys, calls > 0)
-        return best.x, tries * (scalars["steps"] + 1), spent + looks
+            point, queries = run(images, classes, others[:, 0], keys)
+            return point.x, tf.fill(tf.shape(classes), scalars["steps"] + 1), queries
+        best = self._several(run, images, classes, others, keys, calls > 0)
+        return best.point.x, best.tries * (scalars["steps"] + 1), best.queries + looks
 
     def _likeliest_others(self, images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         logits = self._logits(images)
@@ -128,31 +137,23 @@ class APGD(Attack):
     def _several(
         self, run: Run, images: tf.Tensor, classes: tf.Tensor, others: tf.Tensor,
         keys: tf.Tensor, random: bool,
-    ) -> tuple[Point, tf.Tensor, tf.Tensor]:  # fmt: skip
+    ) -> _Best:  # fmt: skip
         """All restarts and targets, for the images that are left."""
         number = others.shape[1]
 
-        def again(r, best, spent, tries):  # type: ignore[no-untyped-def]
-            open_ = tf.ones_like(best.success) if random else ~best.success
-            rows = tf.where(open_)[:, 0]
-            some, own, other, key = (
-                tf.gather(t, rows) for t in (images, classes, others[:, r % number], keys)
-            )
-            found, queries = run(some, own, other, key + tf.cast(r // number, tf.int64))
-            before = Point(*(tf.gather(t, rows) for t in best))
-            found = better(found, before)
-            best = Point(
-                *(tf.tensor_scatter_nd_update(t, rows[:, None], f) for t, f in zip(best, found))
-            )
-            spent = tf.tensor_scatter_nd_add(spent, rows[:, None], queries)
-            return r + 1, best, spent, tries + tf.cast(open_, tf.int32)
+        def once_more(r: tf.Tensor, best: _Best) -> tuple[tf.Tensor, _Best]:
+            one = others[:, r % number], keys + tf.cast(r // number, tf.int64)
+            return r + 1, step_active(one_run, best, images, classes, *one)
 
-        none = tf.zeros_like(classes)
-        lowest = tf.fill(tf.shape(classes), -float("inf"))
-        best = Point(images, lowest, tf.zeros_like(images), tf.zeros_like(classes, tf.bool))
-        return tf.while_loop(
-            lambda r, best, *_: (r < self.restarts * number) & ~tf.reduce_all(best.success),
-            again,
-            (tf.constant(0), best, none, none),
-            parallel_iterations=1,
-        )[1:]
+        def one_run(
+            best: _Best, images: tf.Tensor, classes: tf.Tensor, others: tf.Tensor, keys: tf.Tensor
+        ) -> _Best:
+            found, queries = run(images, classes, others, keys)
+            point = better(found, best.point)
+            running = best.running if random else ~point.success
+            return _Best(point, best.tries + 1, best.queries + queries, running)
+
+        lowest, none = tf.fill(tf.shape(classes), -float("inf")), tf.zeros_like(classes)
+        point = Point(images, lowest, tf.zeros_like(images), none > 0)
+        best = _Best(point, none, none, classes >= 0)
+        return while_active(once_more, best, 0, tf.constant(self.restarts * number))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rse_tf.attacks.base import Attack, per_image, squared_l2
 from rse_tf.attacks.losses import joint_logits
-from rse_tf.attacks.margin import margin_of, closer
+from rse_tf.attacks.margin import closer, margin_of
 from rse_tf.utils.options import option
 
 # Where the cosines end: of the change of the radius (FMN), and of the first step's length (both).

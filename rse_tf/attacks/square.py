@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.base import Attack, per_image, squared_l2
 from rse_tf.attacks.margin import margin_of
 from rse_tf.attacks.norms import NORMS, stretch_to_l2
@@ -20,13 +21,13 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 Scalars = dict[str, tf.Tensor]
 
 
-class _Found(NamedTuple):
-    """One image per row."""
+class _State(NamedTuple):
+    """The state of a search, one image per row."""
 
     x: tf.Tensor  # the best point so far, [batch, height, width, channels]
     margin: tf.Tensor  # by how much it wins, in logits [batch]
-    won: tf.Tensor  # bool [batch]
     iterations: tf.Tensor  # int32 [batch]
+    running: tf.Tensor  # bool [batch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,34 +119,29 @@ class Square(Attack):
         draws = uniform_linf(keys + 1, tf.zeros([tf.shape(images)[0], steps, number]))
         change = self._change_in_linf if linf else self._change_in_l2
 
-        def step(i: tf.Tensor, all_: _Found) -> tuple[tf.Tensor, _Found]:
-            rows = tf.where(~all_.won)[:, 0]
-            some, own, originals, now = tf.nest.map_structure(
-                lambda t: tf.gather(t, rows), (all_, classes, images, tf.gather(draws, i, axis=1))
-            )
+        def step(i: tf.Tensor, state: _State) -> tuple[tf.Tensor, _State]:
             side = window_side(i, scalars["p_init"], images.shape[1:3], odd=not linf)
-            x = tf.clip_by_value(change(some.x, originals, side, now, epsilon), *self.bounds)
-            margin, won = self._look(x, own, targeted, calls)
-            # A NaN is kept, for the caller to see it.
-            better = (won | ~(margin <= some.margin)) & ~tf.math.is_nan(some.margin)
-            some = _Found(
-                tf.where(per_image(better, x), x, some.x),
-                tf.where(better, margin, some.margin),
-                better & won,
-                some.iterations + 1,
-            )
-            return i + 1, tf.nest.map_structure(
-                lambda t, new: tf.tensor_scatter_nd_update(t, rows[:, None], new), all_, some
-            )
 
-        found = _Found(start, *self._look(start, classes, targeted, calls), tf.zeros_like(classes))
-        _, found = tf.while_loop(
-            lambda i, f: (i < steps) & ~tf.reduce_all(f.won),
-            step,
-            (0, found),
-            parallel_iterations=1,
-        )
-        return found.x, found.iterations, (found.iterations + 1) * max(calls, 1)
+            def one_change(
+                state: _State, images: tf.Tensor, classes: tf.Tensor, draws: tf.Tensor
+            ) -> _State:
+                x = tf.clip_by_value(change(state.x, images, side, draws, epsilon), *self.bounds)
+                margin, won = self._look(x, classes, targeted, calls)
+                # A NaN is kept, for the caller to see it.
+                better = (won | ~(margin <= state.margin)) & ~tf.math.is_nan(state.margin)
+                return _State(
+                    tf.where(per_image(better, x), x, state.x),
+                    tf.where(better, margin, state.margin),
+                    state.iterations + 1,
+                    ~(better & won),
+                )
+
+            return i + 1, step_active(one_change, state, images, classes, draws[:, i])
+
+        margin, won = self._look(start, classes, targeted, calls)
+        state = _State(start, margin, tf.zeros_like(classes), ~won)
+        state = while_active(step, state, 0, steps)
+        return state.x, state.iterations, (state.iterations + 1) * max(calls, 1)
 
     def _look(
         self, x: tf.Tensor, classes: tf.Tensor, targeted: bool, calls: int
@@ -224,16 +220,18 @@ def tiles(keys: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """A grid of bumps and dents shaped like the images, five by five where the sides allow it."""
     height, width, channels = images.shape[1:]
     side = max(min(height, width) // 5, 1)
-    down, across = height // side, width // side
-    row = np.arange(height)[:, None] - (height - side * down) // 2
-    column = np.arange(width)[None, :] - (width - side * across) // 2
-    covered = (0 <= row) & (row < side * down) & (0 <= column) & (column < side * across)
-    tile = np.where(covered, row // side * across + column // side, 0)
-    draws = uniform_linf(keys, tf.zeros([tf.shape(images)[0], down * across, channels + 1]))
+    rows, columns = height // side, width // side
+    row = np.arange(height)[:, None] - (height - side * rows) // 2
+    column = np.arange(width)[None, :] - (width - side * columns) // 2
+    covered = (0 <= row) & (row < side * rows) & (0 <= column) & (column < side * columns)
+    tile = np.where(covered, row // side * columns + column // side, 0)
+    draws = uniform_linf(keys, tf.zeros([tf.shape(images)[0], rows * columns, channels + 1]))
     draws = tf.gather(draws, tile, axis=1)  # of each pixel, those of its tile
-    within = np.broadcast_arrays(row % side, column % side)
-    within = [tf.constant(np.where(covered, place, -1), tf.int32)[None] for place in within]
-    upright, turned = (bump(*order, tf.constant(side)) for order in (within, within[::-1]))
+    # Outside of all tiles as outside of a square.
+    down, across = (
+        tf.constant(np.where(covered, place % side, -1), tf.int32)[None] for place in (row, column)
+    )
+    upright, turned = (bump(*way, tf.constant(side)) for way in ((down, across), (across, down)))
     picture = tf.where(draws[..., 0] < 0, turned, upright)
     return picture[..., None] * _signs(draws[..., 1:])
 
