@@ -15,11 +15,9 @@ from rse_tf.data import Split
 from rse_tf.defenses.settings import DefenseSettings
 from rse_tf.models import NetworkSpec
 from rse_tf.training import Trainer
+from rse_tf.utils import seeds
 
 Member = tuple[NetworkSpec, Trainer]
-
-# Keep the random numbers of a member's images apart from those of its training.
-_BAGGING, _GAUSS_NOISE = 0xBA66, 0x6A55
 
 
 def random_init(
@@ -51,7 +49,7 @@ def mixed(number: int, spec: NetworkSpec, trainer: Trainer, settings: DefenseSet
 def bagging(number: int, spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> Member:
     """(iii) A bootstrap replicate of the training images: about 63.2 % of them, some repeated."""
     train = trainer.dataset.train
-    rng = np.random.default_rng([_BAGGING, trainer.settings.seed, number])
+    rng = np.random.default_rng([seeds.BAGGING, trainer.settings.seed, number])
     replicate = train[rng.integers(len(train), size=len(train))]
     return random_init(number, spec, _on(trainer, replicate), settings)
 
@@ -61,7 +59,7 @@ def gauss_noise(
 ) -> Member:
     """(iv) Gaussian noise, added once to the training images and clipped to [0, 1]."""
     train = trainer.dataset.train
-    rng = np.random.default_rng([_GAUSS_NOISE, trainer.settings.seed, number])
+    rng = np.random.default_rng([seeds.GAUSS_NOISE, trainer.settings.seed, number])
     noise = rng.standard_normal(train.images.shape, np.float32)
     noisy = np.clip(train.images + np.float32(settings.member_noise) * noise, 0, 1)
     return random_init(number, spec, _on(trainer, Split(noisy, train.labels)), settings)

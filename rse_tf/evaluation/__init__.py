@@ -3,13 +3,15 @@
 from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.evaluator import Evaluator
 from rse_tf.evaluation.gallery import Gallery
+from rse_tf.evaluation.metrics import mean_score, score
 from rse_tf.evaluation.regularity import Regularity, measure_regularity
 from rse_tf.evaluation.result import Row, Score, plain
-from rse_tf.evaluation.scoring import Scorer, mean_score, score
+from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
 
 __all__ = [
+    "Answers",
     "EvaluationSettings",
     "Evaluator",
     "Gallery",

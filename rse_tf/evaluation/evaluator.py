@@ -13,9 +13,10 @@ from rse_tf import data
 from rse_tf.attacks import AttackResult
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
 from rse_tf.evaluation.gallery import Gallery
+from rse_tf.evaluation.metrics import mean_score
 from rse_tf.evaluation.regularity import measure_regularity
 from rse_tf.evaluation.result import Row
-from rse_tf.evaluation.scoring import Scorer, mean_score
+from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import measure_stopping
 from rse_tf.layers import is_random, noise_layers
@@ -66,7 +67,7 @@ class Evaluator:
         self._kept: list[tuple[str | None, AttackResult]] = []
         # What several rows need.
         self._single: dict[int, list[Scorer]] = {}
-        self._clean: dict[Scorer, np.ndarray] = {}
+        self._clean: dict[Scorer, Answers] = {}
 
     def rows(self) -> list[Row]:
         """Attacks and scores; returns the clean rows, and one or more for each setting.
@@ -89,7 +90,7 @@ class Evaluator:
         if self._settings.target_class:  # the first image with every target
             chosen = [(0, *kept) for kept in self._kept if kept[0]]
         else:
-            correct = np.flatnonzero(self._correct_clean(scorer, "gallery")[0])
+            correct = np.flatnonzero(self._answers_clean(scorer, "gallery").correct[0])
             _, first = np.unique(test.labels[correct], return_index=True)
             indices = sorted(correct[first][:_GALLERY_IMAGES])
             chosen = [(index, *self._kept[-1]) for index in indices]
@@ -183,8 +184,8 @@ class Evaluator:
                     score=mean_score(
                         self._test.images,
                         [part for _, part in pairs],
-                        [self._correct_clean(one, label) for one, _ in pairs],
-                        [self._correct(one, part, label) for one, part in pairs],
+                        [self._answers_clean(one, label).correct for one, _ in pairs],
+                        [self._answers(one, part, label) for one, part in pairs],
                     ),
                     num_images=len(self._test),
                     num_draws=scorer.num_draws,
@@ -239,16 +240,16 @@ class Evaluator:
         )
         return found.mean_draws, found.disagreement
 
-    def _correct(self, scorer: Scorer, images: np.ndarray, label: str) -> np.ndarray:
+    def _answers(self, scorer: Scorer, images: np.ndarray, label: str) -> Answers:
         if images is self._test.images:
-            return self._correct_clean(scorer, label)
-        return scorer.correct(images, self._test.labels, self._settings.seed, 1, label=label)
+            return self._answers_clean(scorer, label)
+        return scorer.answers(images, self._test.labels, self._settings.seed, 1, label=label)
 
-    def _correct_clean(self, scorer: Scorer, label: str) -> np.ndarray:
+    def _answers_clean(self, scorer: Scorer, label: str) -> Answers:
         if scorer not in self._clean:
             images, labels = self._test.images, self._test.labels
-            correct = scorer.correct(images, labels, self._settings.seed, 0, label=label)
-            self._clean[scorer] = correct
+            answers = scorer.answers(images, labels, self._settings.seed, 0, label=label)
+            self._clean[scorer] = answers
         return self._clean[scorer]
 
     def _scorer(self, model: keras.Model, num_draws: int) -> Scorer:

@@ -7,10 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.layers.noise import NoiseLayer
+from rse_tf.utils import seeds
 from rse_tf.utils.classifier import Classifier
-
-# Keeps the streams of FrozenNoise apart from those of seed_noise.
-_FROZEN = 0xF705E
 
 
 def noise_layers(model: keras.layers.Layer) -> list[NoiseLayer]:
@@ -103,7 +101,7 @@ class FrozenNoise:
             )
         self.model = model
         self._classifier = Classifier(model, "FrozenNoise", stacked=True)
-        self._state = np.stack([_first_state(_FROZEN, seed, i) for i in range(len(layers))])
+        self._state = np.stack([_first_state(seeds.FROZEN, seed, i) for i in range(len(layers))])
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the model's output for `images` `[batch, ...]` under the frozen draw."""
