@@ -21,6 +21,7 @@ from rse_tf.evaluation import EvaluationSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, flags_of
 from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models import INIT_NOISE_AT, MODELS
+from rse_tf.reporting import FIGURE_FORMATS
 from rse_tf.utils.checks import ArgumentError
 from rse_tf.utils.options import Flag, as_text
 from rse_tf.utils.ranges import RANGES, out_of_range
@@ -124,15 +125,14 @@ class Config:
     stop_error: float | None = _flag(
         _SCORING, None, "draw no more for an image once a change of its class is this unlikely")
     eval_seeds: int = _flag(_SCORING, 3, "times each accuracy is measured, with fresh noise")
-    regularity: bool = _flag(
-        _SCORING, False, "measure the input gradient and Hessian of the loss on clean images")
+    regularity: bool = _flag(_SCORING, False, "measure gradient and Hessian of the clean loss")
 
     seed: int = _flag(_RUN, 0, "everything random follows from it")
-    workdir: str | None = _flag(
-        _RUN, None, "folder of this run; default runs/<data>-<model>-<attack>")
+    workdir: str | None = _flag(_RUN, None, "its folder; default runs/<data>-<model>-<attack>")
     export_dir: str | None = _flag(_RUN, None, "rse_tf.export: where the SavedModel goes")
     models_dir: str | None = _flag(_RUN, None, "trained models; default beside the workdir")
     attacks_dir: str | None = _flag(_RUN, None, "attacked images; default inside the workdir")
+    figure_format: tuple[str, ...] = _flag(_RUN, ("png",), "of the pictures", FIGURE_FORMATS)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __init__(self, *, options: Mapping[str, Any] | None = None, **flags: Any) -> None:

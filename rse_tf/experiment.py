@@ -48,7 +48,7 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     settings, rows = config.evaluation_settings(), list[Row]()
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        training = config.defense_settings().of(defense)
+        training = {"epochs": config.epochs, **config.defense_settings().of(defense)}
         evaluator = Evaluator(settings, defense, model, dataset, substitute, pool, training)
         rows += evaluator.rows()
         galleries += evaluator.galleries()
@@ -214,8 +214,10 @@ def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> T
 def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
     """Writes the report of a run and prints its table and where everything is."""
     workdir = pathlib.Path(str(config.workdir))
-    flags, versions_ = config.values(), versions()
-    paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
+    flags, formats = config.values(), config.figure_format
+    paths = write_report(
+        workdir, rows, galleries, flags=flags, versions=versions(), formats=formats
+    )
     log(f"\n{format_table(rows)}\n")
     for path in paths:
         log(path)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from rse_tf import data
-from rse_tf.attacks import AttackResult
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
 from rse_tf.evaluation.gallery import Gallery
 from rse_tf.evaluation.metrics import mean_score
@@ -25,6 +24,14 @@ from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.log import log
 
 _GALLERY_IMAGES = 10
+
+
+class _Kept(NamedTuple):
+    """Attacked images for a gallery: the setting, which test images, and what became of them."""
+
+    setting: AttackSetting
+    indices: np.ndarray
+    adversarial: np.ndarray
 
 
 class Evaluator:
@@ -64,7 +71,7 @@ class Evaluator:
         # Without noise all numbers of draws are one and the same.
         draws = settings.num_draws if is_random(model) else (1,)
         self._scorers = [self._scorer(model, number) for number in draws]
-        self._kept: list[tuple[str | None, AttackResult]] = []
+        self._kept: dict[str, list[_Kept]] = {}  # by attack
         # What several rows need.
         self._single: dict[int, list[Scorer]] = {}
         self._clean: dict[Scorer, Answers] = {}
@@ -80,36 +87,37 @@ class Evaluator:
         return rows
 
     def galleries(self) -> list[Gallery]:
-        """Attacked images to look at, after `rows`: one of each class, or one for each target.
+        """Attacked images to look at, after `rows`: one gallery for each attack.
 
-        Of each class, it is one that is correct when clean, as the last setting left it.
+        Each shows one image of each class that is correct when clean, as the last setting of the
+        attack left it, or one image with each target.
         """
-        scorer, names, test = self._scorers[-1], self._dataset.class_names, self._test
-        if not self._kept:
-            return []
-        if self._settings.target_class:  # the first image with every target
-            chosen = [(0, *kept) for kept in self._kept if kept[0]]
-        else:
-            correct = np.flatnonzero(self._answers_clean(scorer, "gallery").correct[0])
-            _, first = np.unique(test.labels[correct], return_index=True)
-            indices = sorted(correct[first][:_GALLERY_IMAGES])
-            chosen = [(index, *self._kept[-1]) for index in indices]
-        if not chosen:
-            return []
-        clean = np.stack([test.images[index] for index, _, _ in chosen])
-        adversarial = np.stack([result.adversarial[index] for index, _, result in chosen])
-        guesses = scorer.predictions(adversarial, self._settings.seed, 2)
-        return [
-            Gallery(
-                defense=self._defense,
-                clean=clean,
-                adversarial=adversarial,
-                dataset=self._settings.dataset,
-                labels=[names[test.labels[index]] for index, _, _ in chosen],
-                predicted=[names[guess] for guess in guesses],
-                targets=[target for _, target, _ in chosen if target],
-            )
-        ]
+        return [self._gallery(kept) for kept in self._kept.values() if len(kept[-1].indices)]
+
+    def _gallery(self, kept: list[_Kept]) -> Gallery:
+        names, test = self._dataset.class_names, self._test
+        indices = np.concatenate([one.indices for one in kept])
+        adversarial = np.concatenate([one.adversarial for one in kept])
+        guesses = self._scorers[-1].predictions(adversarial, self._settings.seed, 2)
+        setting = dataclasses.replace(kept[-1].setting, target=None)
+        return Gallery(
+            defense=self._defense,
+            clean=test.images[indices],
+            adversarial=adversarial,
+            dataset=self._settings.dataset,
+            labels=[names[label] for label in test.labels[indices]],
+            predicted=[names[guess] for guess in guesses],
+            targets=[one.setting.target for one in kept if one.setting.target],
+            model=self._settings.model,
+            attack=setting.attack,
+            strength=str(setting).removeprefix(setting.attack).strip(),
+        )
+
+    def _shown(self) -> np.ndarray:
+        """Which images the galleries show: one of each class, correct when clean."""
+        correct = np.flatnonzero(self._answers_clean(self._scorers[-1], "gallery").correct[0])
+        _, first = np.unique(self._test.labels[correct], return_index=True)
+        return np.sort(correct[first])[:_GALLERY_IMAGES]
 
     def _clean_rows(self) -> list[Row]:
         unharmed = [self._test.images] * max(len(self._members), 1)
@@ -118,12 +126,11 @@ class Evaluator:
 
     def _attacked_rows(self, setting: AttackSetting) -> list[Row]:
         outcome = self._runner.attack(setting)
-        # Keep only the images that the gallery shows; all of them would use too much memory.
-        if setting.target is None:
-            self._kept = [(None, outcome.results[0])]
-        else:
-            first = AttackResult(*(field[:1] for field in outcome.results[0]))
-            self._kept.append((setting.target, first))
+        # Only the images that a gallery shows: all of them would use too much memory.
+        indices = self._shown() if setting.target is None else np.array([0])
+        kept = _Kept(setting, indices, outcome.results[0].adversarial[indices])
+        before = self._kept.get(setting.attack, []) if setting.target else []
+        self._kept[setting.attack] = [*before, kept]
         rows = self._rows(
             setting.attack,
             [result.adversarial for result in outcome.results],

@@ -23,6 +23,9 @@ class Gallery:
         predicted: names of the classes predicted for the adversarial images.
         targets: names of the classes that the attack aimed at.
         run: which run it is from, in a report of several.
+        model: name of the network.
+        attack: name of the attack.
+        strength: its setting, such as `"const=10"`.
     """
 
     defense: str
@@ -33,12 +36,9 @@ class Gallery:
     predicted: Sequence[str] = ()
     targets: Sequence[str] = ()
     run: str = ""
-
-    @property
-    def file_name(self) -> str:
-        """Name of its files without the ending; no two galleries of a report have the same."""
-        parts = ("gallery", self.run.replace("/", "_"), self.defense)
-        return "_".join(filter(None, parts))
+    model: str = ""
+    attack: str = ""
+    strength: str = ""
 
     def check(self, *names: str) -> Gallery:
         """Returns the gallery with images as float64.

@@ -226,6 +226,7 @@ def _write(
         galleries,
         flags={"command": command},
         versions=experiment.versions(),
+        formats=runs[0].figure_format,
     )
 
 
@@ -245,8 +246,9 @@ def finished_rows(run: Config) -> list[Row] | None:
 
 
 def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that are set. Where the data lies changes nothing, nor does a flag that is new."""
-    return {n: v for n, v in flags.items() if n != "data_dir" and v is not None and v is not False}
+    """The flags that are set and change a number. A flag that is new changes none."""
+    kept = {n: v for n, v in flags.items() if n not in ("data_dir", "figure_format")}
+    return {n: v for n, v in kept.items() if v is not None and v is not False}
 
 
 def _command(

@@ -7,8 +7,10 @@ from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strengt
 from rse_tf.reporting.published import Published, published
 from rse_tf.reporting.report import write_report
 from rse_tf.reporting.results import Result, format_table, read_json, write_csv, write_json
+from rse_tf.reporting.saving import FIGURE_FORMATS
 
 __all__ = [
+    "FIGURE_FORMATS",
     "Published",
     "Result",
     "format_table",

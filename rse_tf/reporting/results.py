@@ -129,11 +129,13 @@ def read_json(path: str | os.PathLike[str]) -> Result:
         raise ValueError(
             f"read_json: {os.fspath(path)} must have schema {SCHEMA}. Received: schema={schema!r}"
         )
-    rows = []
+    rows, flags = [], document["flags"]
     for row in document["rows"]:
         row.pop("published", None)  # it is looked up anew, never read back
+        if flags.get("epochs"):  # an earlier version told them among the flags only
+            row["training"] = {"epochs": flags["epochs"], **row.get("training", {})}
         rows.append(Row.from_json(row))
-    return Result(rows, document["flags"], document["versions"])
+    return Result(rows, flags, document["versions"])
 
 
 def sampling_error(num_images: int) -> float:
