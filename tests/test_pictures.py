@@ -88,7 +88,9 @@ def curves(figure: Figure) -> dict[str, Any]:
     return {bars.get_label(): bars[0] for bars in axes.containers}
 
 
-@pytest.mark.parametrize("plot", [reporting.plot_accuracy_vs_strength, reporting.plot_accuracy_vs_l2])
+@pytest.mark.parametrize(
+    "plot", [reporting.plot_accuracy_vs_strength, reporting.plot_accuracy_vs_l2]
+)
 def test_a_single_strength_is_a_point(plot: Any, saved: list[Figure]) -> None:
     def row(epsilon: float) -> Row:
         return make_row("x", "fgsm", parameters={"epsilon": epsilon}, rms_l2=epsilon)
