@@ -17,6 +17,7 @@ from rse_tf import reporting
 from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers import TABLES
 from rse_tf.reporting.heading import counts_of, heading_of
+from rse_tf.reporting.plots import draw_accuracy_vs_strength
 from rse_tf.reporting.saving import save_figure
 
 
@@ -45,6 +46,17 @@ def test_a_heading_says_what_was_attacked_how_often_and_on_what() -> None:
         "CIFAR-10, vgg16", "100 to 1,600 images, 8 to 20 epochs, 1 to 50 draws", ""
     )  # fmt: skip
     assert counts_of([make_row("none", num_images=1)]) == "1 image"
+
+
+def test_norms_have_axes_of_their_own() -> None:
+    rows = [
+        make_row("x", "pgd", parameters={"epsilon": epsilon, "norm": norm})
+        for norm, epsilons in (("linf", (0.1, 0.2)), ("l2", (1.0, 2.0))) for epsilon in epsilons
+    ]  # fmt: skip
+    figure = draw_accuracy_vs_strength(rows)
+    assert figure.get_suptitle().startswith("CIFAR-10, vgg16, PGD\n")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["L-infinity", "L2"]
 
 
 @pytest.mark.parametrize(

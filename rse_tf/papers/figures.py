@@ -22,9 +22,9 @@ from rse_tf.reporting.drawing import (
     Plot,
     Point,
     Style,
+    add_legend,
     draw_plots,
     interval_of,
-    legend,
     published_label,
     wrapped,
 )
@@ -111,7 +111,7 @@ def draw_bars(tables: Sequence[Table], rows: Sequence[Row], *, across: int = 1) 
     handles: list[Patch | Line2D] = list(patches.values())
     if label := published_label(map(_source, drawn)):
         handles.append(Line2D([], [], label=label, **_PUBLISHED_MARK))
-    legend(figure, handles)
+    add_legend(figure, handles)
     return figure
 
 

@@ -121,7 +121,7 @@ def draw_plots(
     figure, all_axes = make_axes(len(plots), across, legend_height=0.6 + _LINE * (lines + 1))
     for axes, plot in zip(all_axes, plots, strict=True):
         _draw_plot(axes, plot, styles)
-    legend(figure, handles)
+    add_legend(figure, handles)
     return figure
 
 
@@ -244,12 +244,11 @@ def legend_handles(
     return handles
 
 
-def legend(figure: Figure, handles: Sequence[Any]) -> None:
+def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
     """Adds a legend to the right of the axes, if it has any entries."""
     if handles:
-        figure.legend(
-            handles=list(handles), loc="outside right upper", frameon=False, fontsize=9
-        )
+        place: Style = {"loc": "outside right upper", "frameon": False, "fontsize": 9}
+        figure.legend(handles=list(handles), **place)
 
 
 def published_label(sources: Iterable[tuple[str, tuple[str, ...]]]) -> str:

@@ -50,6 +50,11 @@ def load_galleries(folder: str | os.PathLike[str]) -> list[Gallery]:
     return found
 
 
+def pictures_of(galleries: Sequence[Gallery]) -> list[Gallery]:
+    """Returns the galleries that have images, of as many channels as a picture has."""
+    return [one for one in galleries if len(one.clean) and one.clean.shape[-1] in (1, 3)]
+
+
 def gallery_names(galleries: Sequence[Gallery]) -> list[str]:
     """Returns a file name without its ending for each gallery, all of them different."""
     attacks: dict[tuple[str, str], set[str]] = {}
@@ -74,6 +79,21 @@ def plot_gallery(
     formats: Sequence[str] = ("png",),
     rows: Sequence[Row] = (),
 ) -> list[pathlib.Path]:
+    """Saves `draw_gallery`, and returns the paths.
+
+    Args:
+        gallery: the images.
+        path: the file; each format has its own ending.
+        formats: of `FIGURE_FORMATS`.
+        rows: as in `draw_gallery`.
+
+    Raises:
+        ValueError: as `Gallery.check`, or if a format is unknown.
+    """
+    return save_figure(draw_gallery(gallery, rows), path, formats)
+
+
+def draw_gallery(gallery: Gallery, rows: Sequence[Row] = ()) -> Figure:
     """Draws clean images, adversarial ones and their differences below each other.
 
     The heading names the defense, the attack and its strength. Above each column stand the class
@@ -83,13 +103,12 @@ def plot_gallery(
 
     Args:
         gallery: the images.
-        path: the file; each format has its own ending.
-        formats: of `FIGURE_FORMATS`.
-        rows: the rows of the same defense, for the counts in the heading.
+        rows: those of the same run, for the counts in the heading; others are left out.
 
     Raises:
-        ValueError: as `Gallery.check`, or if a format is unknown.
+        ValueError: as `Gallery.check`.
     """
+    own = [row for row in rows if (row.run, row.defense) == (gallery.run, gallery.defense)]
     names = [name for name in ("labels", "predicted", "targets") if len(getattr(gallery, name))]
     gallery = gallery.check(*names)
     changes = gallery.adversarial - gallery.clean
@@ -111,8 +130,8 @@ def plot_gallery(
     if largest:
         bar = figure.colorbar(scale, ax=figure.axes[0], shrink=0.6, pad=0.01)
         bar.set_label("change of a pixel" + ("" if changes.shape[-1] == 1 else ", each channel"))
-    add_heading(figure, _heading(gallery, rows))
-    return save_figure(figure, path, formats)
+    add_heading(figure, _heading(gallery, own))
+    return figure
 
 
 def _length(change: np.ndarray) -> str:

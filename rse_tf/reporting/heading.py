@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rse_tf.evaluation import Row
 from rse_tf.reporting.axes import LEGEND_WIDTH
-from rse_tf.reporting.names import attack_name, counted, dataset_name
+from rse_tf.reporting.names import attack_name, counted, dataset_name, norm_of
 
 # Fewer images, or so few epochs, show that a run works, and nothing else.
 FEW_IMAGES, FEW_EPOCHS = 50, 1
@@ -33,18 +33,17 @@ class Heading(NamedTuple):
     warning: str = ""
 
 
-def names_of(rows: Sequence[Row], with_attack: bool = True) -> str:
-    """Returns data set, network and attack of all rows, as far as they are the same in all.
+def names_of(rows: Sequence[Row]) -> str:
+    """Returns data set, network, attack and norm of all rows, as far as all have the same.
 
-    Args:
-        rows: those of one picture, or of one of its parts.
-        with_attack: whether the attack is named; clean rows have none.
+    Clean rows have no attack, and do not count for it.
     """
-    attacks = {row.attack for row in rows} - {"none"} or {"none"}
+    attacked = [row for row in rows if row.attack != "none"] or rows
     groups = [
         {dataset_name(row.dataset) for row in rows},
         {row.model for row in rows},
-        {attack_name(attack) for attack in attacks} if with_attack else set(),
+        {attack_name(row.attack) for row in attacked},
+        {norm_of(row) for row in attacked} - {""},
     ]
     return ", ".join(names.pop() for names in groups if len(names) == 1)
 

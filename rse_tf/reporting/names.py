@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rse_tf.evaluation import Row
+
 _DEFENSES = {
     "none": "no defense",
     "rse": "RSE",
@@ -9,11 +11,13 @@ _DEFENSES = {
 }
 _ATTACKS = {
     "none": "no attack",
+    "adaptive": "adaptive worst case",
     "carlini_wagner": "Carlini-Wagner L2",
     "deepfool": "DeepFool",
     "rand_fgsm": "R+FGSM",
 }
 _DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "stl10": "STL-10"}
+_NORMS = {"linf": "L-infinity", "l2": "L2"}
 _ACRONYM = 4  # letters of a name that is one, such as FGSM
 _STRENGTHS = {"const": "c"}
 
@@ -27,6 +31,12 @@ def attack_name(attack: str) -> str:
     """Returns the name of an attack."""
     short = attack.upper() if len(attack) <= _ACRONYM else attack.replace("_", " ")
     return _ATTACKS.get(attack, short)
+
+
+def norm_of(row: Row) -> str:
+    """Returns the norm that an attack was set to, empty where it has but one."""
+    norm = row.parameters.get("norm", "")
+    return _NORMS.get(norm, str(norm))
 
 
 def dataset_name(dataset: str) -> str:

@@ -6,6 +6,8 @@ import os
 import pathlib
 from collections.abc import Callable, Sequence
 
+from matplotlib.figure import Figure
+
 from rse_tf.evaluation import Row
 from rse_tf.reporting.drawing import PERCENT, Plot, Point, draw_plots, interval_of, spread_of
 from rse_tf.reporting.heading import add_heading, counts_of, heading_of, names_of
@@ -14,17 +16,13 @@ from rse_tf.reporting.published import published
 from rse_tf.reporting.saving import save_figure
 from rse_tf.reporting.series import Panel, panels
 
+_Y_LABEL = "accuracy (%)"
+
 
 def plot_accuracy_vs_strength(
     rows: Sequence[Row], path: str | os.PathLike[str], formats: Sequence[str] = ("png",)
 ) -> list[pathlib.Path]:
-    """Draws accuracy against the strength of the attack, and returns the paths.
-
-    One pair of axes per data set, model and attack, one curve per run and defense. Clean accuracy
-    stands at a position of its own on the logarithmic axis of const, and at 0 on the linear
-    axis of epsilon; beside a single strength, clean and attacked are two places. Published numbers
-    for the same protocol are dashed, in the same colour. The heading says what was attacked, on how
-    many images, and whether the numbers are those of a trial run.
+    """Saves `draw_accuracy_vs_strength`, and returns the paths.
 
     Args:
         rows: rows of any attacks, in any order; those without attack are the clean ones.
@@ -34,29 +32,44 @@ def plot_accuracy_vs_strength(
     Raises:
         ValueError: if there are no rows, or a format is unknown.
     """
-    return _plot(rows, path, formats, _by_strength)
+    return save_figure(draw_accuracy_vs_strength(rows), path, formats)
 
 
 def plot_accuracy_vs_l2(
     rows: Sequence[Row], path: str | os.PathLike[str], formats: Sequence[str] = ("png",)
 ) -> list[pathlib.Path]:
+    """Saves `draw_accuracy_vs_l2`; the rest is as in `plot_accuracy_vs_strength`."""
+    return save_figure(draw_accuracy_vs_l2(rows), path, formats)
+
+
+def draw_accuracy_vs_strength(rows: Sequence[Row]) -> Figure:
+    """Draws accuracy against the strength of the attack.
+
+    One pair of axes per data set, model and attack, one curve per run and defense. Clean accuracy
+    stands at a position of its own on the logarithmic axis of const, and at 0 on the linear
+    axis of epsilon; beside a single strength, clean and attacked are two places. Published numbers
+    for the same protocol are dashed, in the same colour. The heading says what was attacked, on how
+    many images, and whether the numbers are those of a trial run.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    return _draw(rows, _by_strength)
+
+
+def draw_accuracy_vs_l2(rows: Sequence[Row]) -> Figure:
     """Draws accuracy against the root mean square L2 distortion over all images.
 
     Curves follow the rising strength of the attack, from the clean row at 0. The rest is as
-    in `plot_accuracy_vs_strength`, the colours included.
+    in `draw_accuracy_vs_strength`, the colours included.
 
     Raises:
-        ValueError: if there are no rows, or a format is unknown.
+        ValueError: if there are no rows.
     """
-    return _plot(rows, path, formats, _by_l2)
+    return _draw(rows, _by_l2)
 
 
-def _plot(
-    rows: Sequence[Row],
-    path: str | os.PathLike[str],
-    formats: Sequence[str],
-    plot: Callable[[Panel], Plot],
-) -> list[pathlib.Path]:
+def _draw(rows: Sequence[Row], plot: Callable[[Panel], Plot]) -> Figure:
     found = panels(rows)
     plots = [plot(panel) for panel in found]
     if len(found) > 1:  # what is the same in all stands in the heading only
@@ -64,7 +77,7 @@ def _plot(
         plots = [one._replace(title=title) for one, title in zip(plots, titles)]
     figure = draw_plots(plots, 3, map(_source, rows), [spread_of(row)[1] for row in rows])
     add_heading(figure, heading_of(rows))
-    return save_figure(figure, path, formats)
+    return figure
 
 
 def _differing(own: Sequence[Row], every: Sequence[Row]) -> str:
@@ -90,9 +103,6 @@ def _by_l2(panel: Panel) -> Plot:
         one.label: [_point_by_l2(row) for row in (*one.clean, *one.rows)] for one in panel.series
     }
     return Plot("", "l2", _Y_LABEL, PERCENT, curves)
-
-
-_Y_LABEL = "accuracy (%)"
 
 
 def _point(row: Row, single: bool) -> Point:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rse_tf.evaluation import Gallery, Row
-from rse_tf.reporting.gallery import gallery_names, plot_gallery, save_gallery
+from rse_tf.reporting.gallery import gallery_names, pictures_of, plot_gallery, save_gallery
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.results import write_csv, write_json
 
@@ -42,10 +42,8 @@ def write_report(
     write_csv(rows, paths[1])
     paths += plot_accuracy_vs_strength(rows, folder / f"accuracy_vs_{strength}.png", formats)
     paths += plot_accuracy_vs_l2(rows, folder / "accuracy_vs_l2.png", formats)
-    # Images of any other number of channels are no pictures.
-    shown = [one for one in galleries if len(one.clean) and one.clean.shape[-1] in (1, 3)]
+    shown = pictures_of(galleries)
     for gallery, name in zip(shown, gallery_names(shown), strict=True):
-        own = [row for row in rows if (row.run, row.defense) == (gallery.run, gallery.defense)]
-        paths += plot_gallery(gallery, folder / f"{name}.png", formats, own)
+        paths += plot_gallery(gallery, folder / f"{name}.png", formats, rows)
         save_gallery(gallery, folder / f"{name}.npz")
     return paths

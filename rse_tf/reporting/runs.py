@@ -22,6 +22,7 @@ from rse_tf.utils.files import atomic_write_text, reading
 _NO_NUMBER = frozenset(
     ("attacks_dir", "data_dir", "defense", "export_dir", "figure_format", "models_dir", "workdir")
 )
+_DERIVED = "retraining_epochs"  # follows the epochs, and counts for one defense alone
 _ADVICE = "delete it, and the command of its run writes it anew"
 
 
@@ -91,7 +92,7 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, str]]:
     A flag, or the version of a package, is in a line only if the runs differ in it. A flag that is
     not set is the same as one that an earlier version did not have.
     """
-    flags = _differing({run.name: _set_flags(run.result.flags) for run in runs})
+    flags = _differing({run.name: _set_flags(run.result) for run in runs})
     versions = _differing({run.name: run.result.versions for run in runs})
     return [
         {"run": run.name, **flags[run.name], **versions[run.name], "defense": defense,
@@ -121,11 +122,14 @@ def _grid(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     return headers, [[line.get(header, "-") for header in headers] for line in lines]
 
 
-def _set_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+def _set_flags(result: Result) -> dict[str, Any]:
+    idle = set(_NO_NUMBER)
+    if not any(_DERIVED in row.training for row in result.rows):
+        idle.add(_DERIVED)
     return {
         name: value
-        for name, value in flags.items()
-        if name not in _NO_NUMBER and value is not None and value is not False
+        for name, value in result.flags.items()
+        if name not in idle and value is not None and value is not False
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -32,6 +33,13 @@ def _svg(figure: Figure, file: Any) -> None:
 
 _WRITERS: dict[str, Callable[[Figure, Any], None]] = {"png": _png, "pdf": _pdf, "svg": _svg}
 FIGURE_FORMATS = tuple(_WRITERS)
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Returns a figure as the content of a PNG file."""
+    file = io.BytesIO()
+    _png(figure, file)
+    return file.getvalue()
 
 
 def save_figure(

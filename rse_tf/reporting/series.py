@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rse_tf.evaluation import Row
-from rse_tf.reporting.names import display_name
+from rse_tf.reporting.names import display_name, norm_of
 
 _IDENTITY = ("run", "dataset", "model", "defense", "attack", "strength")
 
@@ -63,7 +63,7 @@ def describe_settings(row: Row, names: Iterable[str]) -> str:
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
-    """Sorts rows into panels, one per data set, model, attack and kind of strength.
+    """Sorts rows into panels, one per data set, model, attack, norm and kind of strength.
 
     Clean rows go to the panels in which their network is attacked. Those of a network that nobody
     attacked have a panel of their own.
@@ -73,16 +73,16 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     """
     if not rows:
         raise ValueError(f"panels: rows must hold at least one row. Received: rows={rows!r}")
-    attacked: dict[tuple[str, str, str, str | None], list[Row]] = {}
+    attacked: dict[tuple[str, str, str, str, str | None], list[Row]] = {}
     for row in rows:
         if row.attack != "none":
-            kind = row.strength[0] if row.strength else None
-            attacked.setdefault((row.dataset, row.model, row.attack, kind), []).append(row)
+            kind, norm = row.strength[0] if row.strength else None, norm_of(row)
+            attacked.setdefault((row.dataset, row.model, row.attack, norm, kind), []).append(row)
     networks = {_network(row) for row in rows if row.attack != "none"}
     clean = [row for row in rows if row.attack == "none"]
     for row in clean:
         if _network(row) not in networks:
-            attacked.setdefault((row.dataset, row.model, "none", None), []).append(row)
+            attacked.setdefault((row.dataset, row.model, "none", "", None), []).append(row)
     return [Panel(kind, _series(group, clean)) for (*_, kind), group in attacked.items()]
 
 
