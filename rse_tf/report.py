@@ -1,11 +1,11 @@
 """Builds tables and plots from finished runs, and compares them.
 
-python -m rse_tf.report RUN [RUN ...] [--output=report] [--figure_format=png,pdf,svg]
+python -m rse_tf.report RUN [RUN ...] [--output=report] [--html] [--figure_format=png,pdf,svg]
                         [--table=rse/table2]
 
-A RUN is the workdir of a run, or any folder that has some below it. Of several runs, a first table
-shows what differs in their settings, and how far each defense falls. With --table, their rows are
-laid out as that table or figure of the papers.
+A RUN is the workdir of a run, or a folder of runs. Of several, a first table shows what differs in
+their settings and how far each defense falls. --html adds a page of its own for each run, in one
+file. --table lays their rows out as that table or figure of the papers.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from rse_tf.config import ConfigError
 from rse_tf.flags import report_mistakes
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import FIGURE_FORMATS, format_table, write_report
-from rse_tf.reporting.runs import Run, find_runs, format_runs, read_runs, write_runs
+from rse_tf.reporting.runs import Run, find_runs, format_runs, read_runs, write_pages, write_runs
 
 
 def main(arguments: list[str]) -> None:
@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> None:
     own = flags.FlagValues()
     flags.DEFINE_string("output", "report", "folder of the report", flag_values=own)
     flags.DEFINE_string("table", None, "table or figure to lay out as", flag_values=own)
-    flags.DEFINE_list("figure_format", ["png"], f"of {', '.join(FIGURE_FORMATS)}", flag_values=own)
+    flags.DEFINE_list("figure_format", ["png"], "of the pictures", flag_values=own)
+    flags.DEFINE_bool("html", False, "write a page for each run", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
         print(__doc__.strip())
         return
@@ -37,8 +38,8 @@ def main(arguments: list[str]) -> None:
     table, formats = own["table"].value, own["figure_format"].value
     if table not in (None, *TABLES):
         raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
+    known = ", ".join(FIGURE_FORMATS)
     if not formats or set(formats) - set(FIGURE_FORMATS):
-        known = ", ".join(FIGURE_FORMATS)
         raise ConfigError(f"--figure_format must be of {known}. Received: {','.join(formats)!r}")
     finished, begun = find_runs(pathlib.Path(root).expanduser() for root in roots)
     # A table of the papers has a place for each row, whatever run it is from.
@@ -47,10 +48,9 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"no finished run, with a result.json, in: {' '.join(roots) or '-'}")
     output = pathlib.Path(own["output"].value).expanduser()
     head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
-    for path in _write(runs, output, table, head, formats):
-        print(path)
-    for folder in begun:
-        print(f"not finished: {folder}")
+    paths = _write(runs, output, table, head, formats)
+    pages = write_pages(runs, output) if own["html"].value else []
+    print(*paths, *pages, *(f"not finished: {folder}" for folder in begun), sep="\n")
 
 
 def _write(
@@ -58,10 +58,10 @@ def _write(
 ) -> list[pathlib.Path]:
     rows = [row for run in runs for row in run.result.rows]
     galleries = [gallery for run in runs for gallery in run.galleries]
-    flags_, versions = {"runs": [str(run.folder) for run in runs]}, experiment.versions()
+    origin, versions = {"runs": [str(run.folder) for run in runs]}, experiment.versions()
     if table is not None:
         paths = write_table(
-            table, rows, output, head, galleries, flags=flags_, versions=versions, formats=formats
+            table, rows, output, head, galleries, flags=origin, versions=versions, formats=formats
         )
         print(paths[0].read_text())
         return paths
@@ -72,7 +72,7 @@ def _write(
         write_runs(runs, compared[0])
     print(format_table(rows))
     return compared + write_report(
-        output, rows, galleries, flags=flags_, versions=versions, formats=formats
+        output, rows, galleries, flags=origin, versions=versions, formats=formats
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rse_tf.reporting.gallery import load_galleries, plot_gallery, save_gallery
+from rse_tf.reporting.html import write_html
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.published import Published, published
 from rse_tf.reporting.report import write_report
@@ -22,6 +23,7 @@ __all__ = [
     "read_json",
     "save_gallery",
     "write_csv",
+    "write_html",
     "write_json",
     "write_report",
 ]

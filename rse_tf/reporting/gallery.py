@@ -64,13 +64,14 @@ def gallery_names(galleries: Sequence[Gallery]) -> list[str]:
     for one in galleries:
         attack = one.attack if len(attacks[one.run, one.defense]) > 1 else ""
         parts = ("gallery", one.run.replace("/", "_"), one.defense, attack)
-        name = first = "_".join(filter(None, parts))
-        number = 1
-        while name in names:  # runs "a/b" and "a_b", say
-            number += 1
-            name = f"{first}_{number}"
-        names.append(name)
+        names.append(unused("_".join(filter(None, parts)), names))
     return names
+
+
+def unused(name: str, names: Sequence[str]) -> str:
+    """Returns a name, with a number behind it if it is taken: by runs "a/b" and "a_b", say."""
+    found = [name, *(f"{name}_{number}" for number in range(2, len(names) + 2))]
+    return next(one for one in found if one not in names)
 
 
 def plot_gallery(

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import tabulate
 
 from rse_tf.evaluation import Gallery, Row
-from rse_tf.reporting.gallery import load_galleries
+from rse_tf.reporting.gallery import load_galleries, unused
+from rse_tf.reporting.html import write_html
 from rse_tf.reporting.names import strength_text
 from rse_tf.reporting.results import Result, read_json
 from rse_tf.utils.files import atomic_write_text, reading
@@ -114,6 +115,18 @@ def write_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([headers, *body])
     atomic_write_text(path, text.getvalue())
+
+
+def write_pages(runs: Sequence[Run], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `report.html` of a single run, or one for each run, and returns the paths."""
+    names: list[str] = []
+    for run in runs:
+        parts = ("report", run.name.replace("/", "_"))
+        names.append(unused("_".join(filter(None, parts)), names))
+    return [
+        write_html(run.folder, run.result, run.galleries, folder / f"{name}.html")
+        for run, name in zip(runs, names, strict=True)
+    ]
 
 
 def _grid(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
