@@ -57,8 +57,8 @@ def table_of(rows: Sequence[Row]) -> Table:
     and how large the sampling error is. Published numbers appear only beside rows of their
     protocol, and are marked where they were measured with other settings.
     """
-    names = {row.attack: distinguishing_settings([r for r in rows if r.attack == row.attack])
-             for row in rows}  # fmt: skip
+    names = {attack: distinguishing_settings([row for row in rows if row.attack == attack])
+             for attack in dict.fromkeys(row.attack for row in rows)}  # fmt: skip
     lines = [_cells(row, names[row.attack]) for row in rows]
     for name in ("run", "dataset", "model"):
         if len({getattr(row, name) for row in rows}) < 2:
