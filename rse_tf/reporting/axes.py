@@ -16,13 +16,11 @@ LEGEND_WIDTH = 2.6  # inches to the right of all axes
 Place = Callable[[float, int], float]  # of a point, in the n-th curve
 
 
-def make_axes(
-    count: int, across: int, width: float = 4.6, legend_height: float = 0.0
-) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with so many pairs of axes, high enough for its legend, in inches."""
+def make_axes(count: int, across: int, width: float = 4.6) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with so many pairs of axes, each so many inches wide, and a legend."""
     across = min(count, across)
     down = math.ceil(count / across)
-    size = (LEGEND_WIDTH + width * across, max(4.2 * down, legend_height))
+    size = (LEGEND_WIDTH + width * across, 4.2 * down)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes in grid[count:]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rse_tf.evaluation import Row
-from rse_tf.reporting.axes import GREY, lay_out, make_axes, tidy
+from rse_tf.reporting.axes import GREY, LEGEND_WIDTH, lay_out, make_axes, tidy
 
 # Okabe and Ito's colours for all kinds of colour vision, without their yellow, which is too
 # pale for a line on white. Markers differ as well, for prints in black and white.
@@ -22,6 +22,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _DASHES = ("-", "-.", ":")  # one for each round of the colours; dashed is what is published
 _WIDTH = 26  # of a legend, in characters
 _LINE = 0.19  # height of its lines, in inches
+_HIGHEST = 1.3  # of a legend beside the axes, in heights of these
 _MARKER, _LINEWIDTH = 5.0, 1.6
 _HIDDEN = 0.015  # of the vertical axis: points nearer to each other hide one another
 _LOGARITHMIC = ("const", "draws")
@@ -117,8 +118,7 @@ def draw_plots(
     styles = styles_of(label for plot in plots for label in plot.curves)
     points = [point for plot in plots for curve in plot.curves.values() for point in curve]
     handles = legend_handles(styles, sources, spreads, any(p.interval for p in points))
-    lines = sum(1 + str(handle.get_label()).count("\n") for handle in handles)
-    figure, all_axes = make_axes(len(plots), across, legend_height=0.6 + _LINE * (lines + 1))
+    figure, all_axes = make_axes(len(plots), across)
     for axes, plot in zip(all_axes, plots, strict=True):
         _draw_plot(axes, plot, styles)
     add_legend(figure, handles)
@@ -245,10 +245,19 @@ def legend_handles(
 
 
 def add_legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Adds a legend to the right of the axes, if it has any entries."""
-    if handles:
-        place: Style = {"loc": "outside right upper", "frameon": False, "fontsize": 9}
-        figure.legend(handles=list(handles), **place)
+    """Adds a legend to the right of the axes, if it has any entries, or a long one below them."""
+    if not handles:
+        return
+    lines = sum(1 + str(handle.get_label()).count("\n") for handle in handles)
+    height = 0.6 + _LINE * (lines + 1)
+    style: Style = {"handles": list(handles), "frameon": False, "fontsize": 9}
+    if height <= _HIGHEST * figure.get_figheight():
+        figure.set_figheight(max(height, figure.get_figheight()))
+        figure.legend(loc="outside right upper", **style)
+        return
+    columns = int(figure.get_figwidth() / LEGEND_WIDTH)
+    figure.set_figheight(figure.get_figheight() + height / columns + 0.8)
+    figure.legend(loc="outside lower left", ncols=columns, **style)
 
 
 def published_label(sources: Iterable[tuple[str, tuple[str, ...]]]) -> str:
