@@ -11,11 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 import rse_tf
-from rse_tf import data, defenses
+from rse_tf import data, evaluation
 from rse_tf.config import Config, ConfigError
-from rse_tf.evaluation import Evaluator, Gallery, Row, Scorer
+from rse_tf.defenses import Ensemble
+from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer
+from rse_tf.evaluation.input_noise import own_stddev
 from rse_tf.models import MODELS, NetworkSpec, export_classifier
-from rse_tf.reporting import format_table, write_report
+from rse_tf.reporting import (
+    format_certificates,
+    format_table,
+    write_certificates,
+    write_report,
+)
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.files import atomic_folder, atomic_write_text
@@ -48,7 +55,8 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     settings, rows = config.evaluation_settings(), list[Row]()
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        training = {"epochs": config.epochs, **config.defense_settings().of(defense)}
+        own = config.make_defense(defense).settings()
+        training = {"epochs": config.epochs, **own}
         evaluator = Evaluator(settings, defense, model, dataset, substitute, pool, training)
         rows += evaluator.rows()
         galleries += evaluator.galleries()
@@ -115,6 +123,49 @@ def export(config: Config) -> None:
     pool.barrier()
 
 
+def certify(config: Config) -> list[Certificate]:
+    """Certifies the trained defense of a run by randomised smoothing, and writes what is certain.
+
+    The workdir receives `certificate.json`, `certificate.tsv`, `certified_accuracy.png`, and a
+    folder `votes` with what is needed to go on after a kill.
+
+    Raises:
+        ConfigError: if the run has several defenses, or no certificate exists for this one.
+        NotTrainedError: if the defense is not trained.
+    """
+    if len(config.defense) != 1:
+        found = ",".join(config.defense)
+        raise ConfigError(f"rse_tf.certify needs one defense: --defense=rse. Received: {found}")
+    pool, (defense,) = assemble(config), config.defense
+    dataset = load_data(config)
+    model = train_defense(config, defense, dataset, may_train=False)
+    settings = config.certification_settings()
+    try:
+        stddev = own_stddev(model) if settings.stddev is None else settings.stddev
+    except ValueError as error:
+        raise ConfigError(f"--defense={defense}: {error}") from error
+    settings = dataclasses.replace(settings, stddev=stddev)
+    workdir = pathlib.Path(str(config.workdir))
+    numbers = np.arange(len(dataset.test))
+    if config.image_class is not None:
+        numbers = np.flatnonzero(dataset.test.labels == dataset.class_index(config.image_class))
+    numbers = numbers[:: settings.skip][: config.num_images]
+    certificates = evaluation.certify(
+        model, dataset.test.images[numbers], dataset.test.labels[numbers], stddev,
+        n0=settings.n0, n=settings.n, alpha=settings.alpha, seed=config.seed, indices=numbers,
+        directory=workdir / "votes" / f"{defense}-{config.model}-{config.activation}", pool=pool,
+    )  # fmt: skip
+    if pool.is_chief:
+        paths = write_certificates(workdir, certificates, settings, defense=defense,
+                                   flags=config.values(), versions=versions(),
+                                   formats=config.figure_format)  # fmt: skip
+        log(f"\n{format_certificates(certificates, settings)}\n")
+        for path in paths:
+            log(path)
+    pool.barrier()
+    return certificates
+
+
 def assemble(config: Config) -> DevicePool:
     """Returns all devices of a run: its first use of them.
 
@@ -164,15 +215,16 @@ def train_defense(
     """
     trainer, spec = _trainer(config, dataset, may_train), network_spec(config, dataset)
     try:
-        return defenses.train(defense, spec, trainer, config.defense_settings())
+        return config.make_defense(defense).train(spec, trainer)
     except NotTrainedError as error:
         raise NotTrainedError(f"{defense}: {error}") from error
 
 
 def train_member(config: Config, defense: str, number: int, dataset: data.Dataset) -> None:
     """Trains one member of an ensemble, unless that is done, for later runs."""
-    trainer, spec = _trainer(config, dataset), network_spec(config, dataset)
-    defenses.train_member(defense, number, spec, trainer, config.defense_settings())
+    ensemble = config.make_defense(defense)
+    assert isinstance(ensemble, Ensemble)
+    ensemble.train_member(number, network_spec(config, dataset), _trainer(config, dataset))
 
 
 def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
@@ -197,12 +249,8 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
         name=name,
         input_shape=dataset.image_shape,
         num_classes=dataset.num_classes,
-        init_noise=float(config.init_noise or 0.0),
-        inner_noise=float(config.inner_noise or 0.0),
-        distribution=config.noise_distribution,
-        init_noise_at=config.init_noise_at,
+        noise=config.noise_settings(),
         activation=config.activation,
-        sampler=config.noise_sampler,
     )
 
 

@@ -15,14 +15,15 @@ import keras
 
 from rse_tf import experiment
 from rse_tf.config import Config, ConfigError
-from rse_tf.data import DATASETS
-from rse_tf.defenses import is_ensemble
-from rse_tf.evaluation import Row, plain
+from rse_tf.data import comes_from_tfds
+from rse_tf.defenses import Ensemble
+from rse_tf.evaluation import CertificationSettings, Row, plain
 from rse_tf.flags import parse
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import load_galleries, read_json
 from rse_tf.training import TrainingError
 from rse_tf.utils.files import DAMAGE, reading
+from rse_tf.utils.options import settings_flags
 
 FLAGS = pathlib.Path("flags")
 SCALES = ("smoke", "cpu", "paper")
@@ -194,8 +195,8 @@ def _train_members(runs: Sequence[Config], shard: Shard) -> None:
         for place, run in enumerate(runs)
         if finished_rows(run) is None
         for defense in run.defense
-        if is_ensemble(defense)
-        for number in range(run.members)
+        if isinstance(ensemble := run.make_defense(defense), Ensemble)
+        for number in range(ensemble.members)
     ]
     for place, own in itertools.groupby(shard.of(members), key=lambda member: member[0]):
         experiment.assemble(runs[place])
@@ -225,8 +226,7 @@ def _write(
         _head(command, len(finished), len(runs)),
         galleries,
         flags={"command": command},
-        versions=experiment.versions(),
-        formats=runs[0].figure_format,
+        versions=experiment.versions(), formats=runs[0].figure_format,
     )
 
 
@@ -246,9 +246,10 @@ def finished_rows(run: Config) -> list[Row] | None:
 
 
 def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that are set and change a number. A flag that is new changes none."""
-    kept = {n: v for n, v in flags.items() if n not in ("data_dir", "figure_format")}
-    return {n: v for n, v in kept.items() if v is not None and v is not False}
+    """The flags that are set, but for those that change no row; one that is new does not either."""
+    certification = {flag.name for flag in settings_flags(CertificationSettings).values()}
+    others = {"data_dir", "figure_format"} | certification
+    return {n: v for n, v in flags.items() if n not in others and v is not None and v is not False}
 
 
 def _command(
@@ -286,7 +287,7 @@ def _config(
         *extra,
     ]
     run = parse(flags, "")
-    if run.dataset in DATASETS:  # some rows need no folder of data sets
+    if not comes_from_tfds(run.dataset):  # some rows need no folder of data sets
         return run
     return dataclasses.replace(run, data_dir=data_dir or run.data_dir)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rse_tf.reporting.certificates import format_certificates, write_certificates
 from rse_tf.reporting.gallery import load_galleries, plot_gallery, save_gallery
 from rse_tf.reporting.html import write_html
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
@@ -14,6 +15,7 @@ __all__ = [
     "FIGURE_FORMATS",
     "Published",
     "Result",
+    "format_certificates",
     "format_table",
     "load_galleries",
     "plot_accuracy_vs_l2",
@@ -22,6 +24,7 @@ __all__ = [
     "published",
     "read_json",
     "save_gallery",
+    "write_certificates",
     "write_csv",
     "write_html",
     "write_json",

@@ -58,12 +58,33 @@ def counts_of(rows: Sequence[Row]) -> str:
 
 def warning_of(rows: Iterable[Row]) -> str:
     """Says that rows are of trial runs: of very few images, or of networks hardly trained."""
-    rows = list(rows)
-    trials = [reasons for row in rows if (reasons := _is_trial(row))]
+    return trial_warning(
+        [trial_reasons(row.training.get("epochs", 0), row.num_images) for row in rows]
+    )
+
+
+def trial_reasons(epochs: int, images: int) -> list[str]:
+    """Returns why numbers are those of a trial run; nothing if they are not.
+
+    Args:
+        epochs: of the training; 0 if they are not known.
+        images: attacked, or certified. A single one is a case of its own, as in the papers.
+    """
+    reasons = [counted(epochs, "epoch")] if 0 < epochs <= FEW_EPOCHS else []
+    return reasons + ([counted(images, "image")] if 1 < images < FEW_IMAGES else [])
+
+
+def trial_warning(reasons: Sequence[Sequence[str]]) -> str:
+    """Says that all or some numbers are of trial runs; nothing if none is.
+
+    Args:
+        reasons: of each number, as `trial_reasons` returns them.
+    """
+    trials = [found for found in reasons if found]
     if not trials:
         return ""
-    words = ", ".join(dict.fromkeys(reason for reasons in trials for reason in reasons))
-    who = "Trial run" if len(trials) == len(rows) else "Trial runs are among these"
+    words = ", ".join(dict.fromkeys(reason for found in trials for reason in found))
+    who = "Trial run" if len(trials) == len(reasons) else "Trial runs are among these"
     return f"{who} ({words}): such numbers show that it runs, and no more."
 
 
@@ -86,16 +107,6 @@ def add_heading(figure: Figure, heading: Heading) -> None:
         figure.set_figheight(figure.get_figheight() + _LINE * len(lines))
         colour = _WARNING if heading.warning else "black"
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, color=colour)
-
-
-def _is_trial(row: Row) -> list[str]:
-    reasons = []
-    if 0 < row.training.get("epochs", 0) <= FEW_EPOCHS:
-        reasons.append(counted(row.training["epochs"], "epoch"))
-    # One image is a case of its own: the papers attack a single ship.
-    if 1 < row.num_images < FEW_IMAGES:
-        reasons.append(counted(row.num_images, "image"))
-    return reasons
 
 
 def _span(values: Sequence[int], noun: str) -> str:
