@@ -16,6 +16,7 @@ from rows import attacked, change, make_row
 from rse_tf import reporting
 from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers import TABLES
+from rse_tf.reporting.drawing import wrapped
 from rse_tf.reporting.heading import counts_of, heading_of
 from rse_tf.reporting.plots import draw_accuracy_vs_strength
 from rse_tf.reporting.saving import save_figure
@@ -131,6 +132,30 @@ def test_curves_that_lie_on_each_other_are_told_apart(saved: list[Figure]) -> No
     assert widths["low"][0] > widths["same"][0] > widths["touching"][0] == widths["apart"][0]
     assert widths["low"][1] > widths["same"][1] == widths["touching"][1] == widths["apart"][1]
     assert lines["low"].get_zorder() < lines["same"].get_zorder() < lines["touching"].get_zorder()
+
+
+def test_long_names_break_where_a_part_of_them_ends() -> None:
+    name = "ensembles/table4/cifar10_bagging+adversarial_training"
+    label = wrapped(f"{name}, gradient=mean_probability, no defense")
+    lines = label.split("\n")
+    assert max(map(len, lines)) <= 27
+    assert "".join(lines).startswith(name) and lines[-1].endswith("defense")
+    assert lines[0] == "ensembles/table4/"
+    assert "num_draws=50" in wrapped("a label, num_draws=50").split("\n")[0]
+
+
+@pytest.mark.parametrize("count", [2, 90])
+def test_every_entry_of_a_legend_lies_within_the_figure(count: int, saved: list[Figure]) -> None:
+    name = "ensembles/table4/cifar10_bagging+adversarial_training"
+    rows = [change(make_row(), run=f"{name}/{number}") for number in range(count)]
+    reporting.plot_accuracy_vs_strength(rows, "")
+    (figure,) = saved
+    FigureCanvasAgg(figure).draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert box.y0 >= 0 and box.y1 <= figure.bbox.height
+    assert figure.axes[0].bbox.height > 200  # the axes are not squeezed
+    assert figure.get_figheight() < 0.5 * count or count < 10
 
 
 def test_seventy_curves_all_look_different(saved: list[Figure]) -> None:

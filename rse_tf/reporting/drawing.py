@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -275,5 +276,10 @@ def published_label(sources: Iterable[tuple[str, tuple[str, ...]]]) -> str:
 
 
 def wrapped(label: str) -> str:
-    """Breaks a label of a legend into lines."""
-    return "\n".join(textwrap.wrap(label, _WIDTH, break_long_words=False))
+    """Breaks a label of a legend into lines: between words, and long ones where a name ends."""
+    words = [
+        re.sub(r"([/_+=])(?=\w)", "\\1\0 ", word) if len(word) > _WIDTH else word
+        for word in label.split()
+    ]  # \0 marks a place where there is no space, unless the line ends there
+    lines = textwrap.wrap(" ".join(words), _WIDTH, break_long_words=False)
+    return "\n".join(line.replace("\0 ", "").removesuffix("\0") for line in lines)
