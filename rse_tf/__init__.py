@@ -14,6 +14,7 @@ if keras.backend.backend() != "tensorflow":
     )
 
 from rse_tf import attacks, data, evaluation, layers, models  # noqa: E402
+from rse_tf.evaluation import audit  # noqa: E402
 from rse_tf.models import AveragedEnsemble, SelfEnsemble, export_classifier, robustify  # noqa: E402
 
 __version__ = "0.3.0.dev0"
@@ -21,6 +22,7 @@ __all__ = [
     "AveragedEnsemble",
     "SelfEnsemble",
     "attacks",
+    "audit",
     "data",
     "evaluation",
     "export_classifier",

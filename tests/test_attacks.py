@@ -14,9 +14,12 @@ import pytest
 import tensorflow as tf
 
 from rse_tf.attacks import (
+    APGD,
     ATTACKS,
     BIM,
+    DDN,
     FGSM,
+    FMN,
     MIM,
     PGD,
     ZOO,
@@ -26,6 +29,7 @@ from rse_tf.attacks import (
     CleverHansPGD,
     DeepFool,
     RandFGSM,
+    Square,
 )
 
 SHAPE = (4, 4, 1)
@@ -49,16 +53,20 @@ LABELS2, LABELS3 = predictions(MODEL2, IMAGES), predictions(MODEL3, IMAGES)
 
 # One cheap example of every registered attack, for the rules that hold for all of them.
 EXAMPLES = {
+    "apgd": APGD(MODEL3, epsilon=0.1, steps=5),
     "bim": BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "carlini_wagner": CarliniWagnerL2(MODEL3, const=1.0, steps=30, learning_rate=0.02),
     "cleverhans_fgm": CleverHansFGM(MODEL3, epsilon=0.1),
     "cleverhans_mim": CleverHansMIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "cleverhans_pgd": CleverHansPGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "ddn": DDN(MODEL3, steps=30),
     "deepfool": DeepFool(MODEL3),
     "fgsm": FGSM(MODEL3, epsilon=0.1),
+    "fmn": FMN(MODEL3, steps=30),
     "mim": MIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "pgd": PGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "rand_fgsm": RandFGSM(MODEL3, epsilon=0.1),
+    "square": Square(MODEL3, epsilon=0.1, steps=30),
     "zoo": ZOO(MODEL3, const=1.0, steps=30, learning_rate=0.02, coordinates=16, h=0.01),
 }
 every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
@@ -172,8 +180,11 @@ def test_success_and_distortion_are_those_of_the_returned_images(name: str) -> N
     )
     l2 = np.sqrt(((result.adversarial - IMAGES) ** 2).sum(axis=(1, 2, 3)))
     np.testing.assert_allclose(result.distortion, l2, rtol=1e-4, atol=1e-6)
-    # DeepFool has to look where its last step led before it knows that it may stop.
-    looks = 2 if name == "deepfool" else 1
+    # DeepFool has to look where its last step led before it knows that it may stop, and the Square
+    # Attack where it starts.
+    looks = 2 if name in ("deepfool", "square") else 1
+    # The last step of these two is followed by a look, and by ten along a line.
+    looks = 12 if name in ("ddn", "fmn") else looks
     each = 2 * 16 + 1 if name == "zoo" else 1  # both sides of every pixel, and the image itself
     assert (result.queries == result.iterations * each + looks).all()
 
@@ -198,7 +209,8 @@ def test_batch_sizes_and_strengths_share_one_trace(name: str) -> None:
         return MODEL3(x)
 
     attack = dataclasses.replace(EXAMPLES[name], model=counted, _graphs={})
-    strengths = {"carlini_wagner": "const", "deepfool": "overshoot", "zoo": "const"}
+    strengths = {"carlini_wagner": "const", "ddn": "relative_step", "deepfool": "overshoot",
+                 "fmn": "relative_step", "zoo": "const"}  # fmt: skip
     strength = strengths.get(name, "epsilon")
     attack(IMAGES, LABELS3)
     first = sum(traces)

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
 from rse_tf import data
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
-from rse_tf.evaluation.gallery import Gallery
+from rse_tf.evaluation.gallery import Gallery, Kept, one_of_each_class
 from rse_tf.evaluation.metrics import mean_score
+from rse_tf.evaluation.model_facts import model_digest, noise_settings
 from rse_tf.evaluation.regularity import measure_regularity
 from rse_tf.evaluation.result import Row
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import measure_stopping
-from rse_tf.layers import is_random, noise_layers
+from rse_tf.evaluation.suite_outcome import SuiteOutcome
+from rse_tf.evaluation.suite_rows import ADAPTIVE, suite_rows
+from rse_tf.evaluation.suite_runner import SuiteRunner
+from rse_tf.layers import is_random
 from rse_tf.models import AveragedEnsemble
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.log import log
-
-_GALLERY_IMAGES = 10
-
-
-class _Kept(NamedTuple):
-    """Attacked images for a gallery: the setting, which test images, and what became of them."""
-
-    setting: AttackSetting
-    indices: np.ndarray
-    adversarial: np.ndarray
 
 
 class Evaluator:
@@ -45,6 +40,9 @@ class Evaluator:
         substitute: the model to attack in its place, or `None` for the model itself.
         pool: who attacks and predicts. Default: this process, on one device.
         training: settings of the defense, for the rows.
+
+    Attributes:
+        suite: what the adaptive suite found, after `rows`; `None` without one.
 
     Raises:
         DataError: if the data set has no class of a name in the flags.
@@ -63,7 +61,7 @@ class Evaluator:
         self._settings, self._defense = settings, defense
         self._model, self._dataset = model, dataset
         self._training = dict(training or {})
-        self._test = _test_images(settings, dataset)
+        self._test = settings.test_images(dataset)
         attacked = model if substitute is None else substitute
         self._pool = pool or DevicePool()
         self._runner = AttackRunner(settings, attacked, dataset, self._test, defense, self._pool)
@@ -71,7 +69,8 @@ class Evaluator:
         # Without noise all numbers of draws are one and the same.
         draws = settings.num_draws if is_random(model) else (1,)
         self._scorers = [self._scorer(model, number) for number in draws]
-        self._kept: dict[str, list[_Kept]] = {}  # by attack
+        self._kept: dict[str, list[Kept]] = {}  # by attack
+        self.suite: SuiteOutcome | None = None
         # Shared by several rows.
         self._single: dict[int, list[Scorer]] = {}
         self._clean: dict[Scorer, Answers] = {}
@@ -84,6 +83,8 @@ class Evaluator:
         rows = [self._with_measurements(row) for row in self._clean_rows()]
         for setting in self._runner.settings():
             rows += self._attacked_rows(setting)
+        if self._settings.suite_epsilons:
+            rows += self._suite_rows()
         return rows
 
     def galleries(self) -> list[Gallery]:
@@ -92,14 +93,14 @@ class Evaluator:
         Each shows one image of each class that is correct when clean, as the last setting of the
         attack left it, or one image with each target.
         """
-        return [self._gallery(kept) for kept in self._kept.values() if len(kept[-1].indices)]
+        shown = {attack: kept for attack, kept in self._kept.items() if len(kept[-1].indices)}
+        return [self._gallery(attack, kept) for attack, kept in shown.items()]
 
-    def _gallery(self, kept: list[_Kept]) -> Gallery:
+    def _gallery(self, attack: str, kept: list[Kept]) -> Gallery:
         names, test = self._dataset.class_names, self._test
         indices = np.concatenate([one.indices for one in kept])
         adversarial = np.concatenate([one.adversarial for one in kept])
         guesses = self._scorers[-1].predictions(adversarial, self._settings.seed, 2)
-        setting = dataclasses.replace(kept[-1].setting, target=None)
         return Gallery(
             defense=self._defense,
             clean=test.images[indices],
@@ -107,17 +108,16 @@ class Evaluator:
             dataset=self._settings.dataset,
             labels=[names[label] for label in test.labels[indices]],
             predicted=[names[guess] for guess in guesses],
-            targets=[one.setting.target for one in kept if one.setting.target],
+            targets=[one.target for one in kept if one.target],
             model=self._settings.model,
-            attack=setting.attack,
-            strength=str(setting).removeprefix(setting.attack).strip(),
+            attack=attack,
+            strength=kept[-1].strength,
         )
 
     def _shown(self) -> np.ndarray:
-        """Which images the galleries show: one of each class, correct when clean."""
-        correct = np.flatnonzero(self._answers_clean(self._scorers[-1], "gallery").correct[0])
-        _, first = np.unique(self._test.labels[correct], return_index=True)
-        return np.sort(correct[first])[:_GALLERY_IMAGES]
+        """Which images the galleries show."""
+        correct = self._answers_clean(self._scorers[-1], "gallery").correct[0]
+        return one_of_each_class(correct, self._test.labels)
 
     def _clean_rows(self) -> list[Row]:
         unharmed = [self._test.images] * max(len(self._members), 1)
@@ -128,7 +128,9 @@ class Evaluator:
         outcome = self._runner.attack(setting)
         # Only the images that a gallery shows: all of them would use too much memory.
         indices = self._shown() if setting.target is None else np.array([0])
-        kept = _Kept(setting, indices, outcome.results[0].adversarial[indices])
+        words = str(dataclasses.replace(setting, target=None)).removeprefix(setting.attack)
+        adversarial = outcome.results[0].adversarial[indices]
+        kept = Kept(words.strip(), setting.target, indices, adversarial)
         before = self._kept.get(setting.attack, []) if setting.target else []
         self._kept[setting.attack] = [*before, kept]
         rows = self._rows(
@@ -181,30 +183,57 @@ class Evaluator:
                 reached = [] if targets is None else [
                     one.correct(part, targets, seed, 1).mean() for one, part in pairs
                 ]
-                rows.append(Row(
-                    dataset=self._settings.dataset,
-                    model=self._settings.model,
-                    defense=self._defense,
+                rows.append(self._row(
+                    scorer,
+                    scored,
                     attack=attack,
                     parameters=parameters,
-                    noise=_noise(self._model),
                     score=mean_score(
                         self._test.images,
                         [part for _, part in pairs],
                         [self._answers_clean(one, label).correct for one, _ in pairs],
                         [self._answers(one, part, label) for one, part in pairs],
                     ),
-                    num_images=len(self._test),
-                    num_draws=scorer.num_draws,
                     eval_seeds=len(scorer.seeds),
-                    scored=scored,
-                    members=len(self._members) or None,
-                    stop_error=self._settings.stop_error if scorer.is_random else None,
                     target_rate=float(np.mean(reached)) if reached else None,
-                    training=self._training,
                     **facts,
                 ))  # fmt: skip
         return rows
+
+    def _row(self, scorer: Scorer, scored: str | None, **facts: Any) -> Row:
+        """A row of this defense."""
+        return Row(
+            dataset=self._settings.dataset,
+            model=self._settings.model,
+            defense=self._defense,
+            noise=noise_settings(self._model),
+            num_images=len(self._test),
+            num_draws=scorer.num_draws,
+            scored=scored,
+            members=len(self._members) or None,
+            stop_error=self._settings.stop_error if scorer.is_random else None,
+            training=self._training,
+            **facts,
+        )
+
+    def _suite_rows(self) -> list[Row]:
+        """The rows of the adaptive suite; the outcome behind them is kept."""
+        settings, scorer = self._settings, self._scorers[0]
+        runner = SuiteRunner(
+            scorer, self._test.images, self._test.labels,
+            scale=settings.suite_scale,
+            seed=settings.seed,
+            directory=pathlib.Path(settings.attacks_dir) / model_digest(self._model),
+            pool=self._pool,
+            clean=self._answers_clean(scorer, f"{self._defense}: scoring"),
+            label=self._defense,
+        )  # fmt: skip
+        self.suite = runner.outcome(settings.suite_epsilons)
+        cell, indices = self.suite.cells[-1], self._shown()
+        words = f"{cell.norm} epsilon={cell.epsilon:g}"
+        self._kept[ADAPTIVE] = [Kept(words, None, indices, cell.adversarial[indices])]
+        scored = "ensemble" if self._members else None
+        return [self._row(scorer, scored, **facts) for facts in suite_rows(self.suite)]
 
     def _with_measurements(self, row: Row) -> Row:
         """A clean row with what is measured beside its accuracy, if the run asks for it."""
@@ -269,21 +298,3 @@ class Evaluator:
         if num_draws not in self._single:
             self._single[num_draws] = [self._scorer(one, num_draws) for one in self._members]
         return self._single[num_draws]
-
-
-def _test_images(settings: EvaluationSettings, dataset: data.Dataset) -> data.Split:
-    test = dataset.test
-    if settings.image_class is not None:
-        test = test[test.labels == dataset.class_index(settings.image_class)]
-    test = test[: settings.num_images]
-    if len(test) < int(settings.num_images or 0):
-        log(f"{settings.dataset} has {len(test)} such test images; all of them are attacked")
-    return test
-
-
-def _noise(model: keras.Model) -> dict[str, Any]:
-    if not any(layer.stddev for layer in noise_layers(model)):
-        return {}
-    # The network's own, which for a defense with noise on its images only is not the run's.
-    network = model.members[0] if isinstance(model, AveragedEnsemble) else model
-    return network.noise.of_row()

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+_MOST = 10  # images of a gallery
+
+
+class Kept(NamedTuple):
+    """Images of one attack setting that a gallery shows.
+
+    Attributes:
+        strength: the setting, such as `"const=10"`.
+        target: name of the class that the attack aimed at, or `None`.
+        indices: which test images, integer `[number]`.
+        adversarial: these after the attack.
+    """
+
+    strength: str
+    target: str | None
+    indices: np.ndarray
+    adversarial: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +85,18 @@ class Gallery:
                     f"Received: {len(clean)} images, {len(getattr(self, name))} {name}"
                 )
         return dataclasses.replace(self, clean=clean, adversarial=adversarial)
+
+
+def one_of_each_class(correct: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the first correct image of each class, at most ten, by their indices.
+
+    Args:
+        correct: which images are predicted correctly when clean, bool `[number]`.
+        labels: their classes, integer `[number]`.
+    """
+    found = np.flatnonzero(correct)
+    _, first = np.unique(labels[found], return_index=True)
+    return np.sort(found[first])[:_MOST]
 
 
 def _checked(name: str, images: np.ndarray) -> np.ndarray:

@@ -107,8 +107,9 @@ class Row:
         eval_seeds: number of evaluation seeds.
         seconds: time of the attack, added up over all devices, the compilation included; None of
             a clean row.
-        gradient: what of an ensemble or of several draws the attack differentiated:
-            `"member"`, `"mean_loss"` or `"mean_probability"`. None where there is no choice.
+        gradient: what of an ensemble or of several draws the attack differentiated, one of
+            `rse_tf.models.GRADIENT_SOURCES`, or `"frozen"` for one fixed draw and
+            `"noise_off"` for the network without noise. None where there is no choice.
         scored: of an ensemble, `"ensemble"`, or `"single"` for the mean over the members, each by
             itself. None of a single network.
         members: of an ensemble, the number of its networks.

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from rse_tf.models.averaged_ensemble import AveragedEnsemble
 from rse_tf.models.export import export_classifier
+from rse_tf.models.gradient_sources import (
+    GRADIENT_SOURCES,
+    MeanLogits,
+    MeanProbability,
+    ReweightedMembers,
+    StackedDraws,
+    gradient_source,
+)
 from rse_tf.models.network import Network, NoiseSettings, is_activation
 from rse_tf.models.registry import (
     MODELS,
@@ -21,17 +29,23 @@ from rse_tf.models.self_ensemble import SelfEnsemble
 __all__ = [
     "AveragedEnsemble",
     "CifarCNN",
+    "GRADIENT_SOURCES",
     "MODELS",
+    "MeanLogits",
+    "MeanProbability",
     "MnistCNN",
     "ModelA",
     "Network",
     "NetworkSpec",
     "NoiseSettings",
     "ResNeXt29",
+    "ReweightedMembers",
     "SelfEnsemble",
+    "StackedDraws",
     "VGG16",
     "build",
     "export_classifier",
+    "gradient_source",
     "is_activation",
     "robustify",
 ]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from rse_tf.evaluation import Gallery, Row
+from rse_tf.evaluation.suite_rows import ADAPTIVE, is_single_attack
 from rse_tf.reporting.gallery import draw_gallery, pictures_of
 from rse_tf.reporting.heading import counts_of, names_of, warning_of
 from rse_tf.reporting.names import attack_name, display_name, norm_of, strength_text
@@ -21,7 +22,6 @@ from rse_tf.reporting.results import LEFT, Result, table_of
 from rse_tf.reporting.saving import png_bytes
 from rse_tf.utils.files import atomic_write_text, reading
 
-ADAPTIVE = "adaptive"  # the attack of a row that holds the worst case of several
 # From the mildest to the gravest.
 _VERDICTS = ("NOT_RUN", "PASS", "WARN", "FAIL")
 _AUDIT_KEYS = ("id", "question", "figure", "rule", "verdict")
@@ -109,7 +109,8 @@ def _headline(
     own = [row for row in rows if row.defense == defense and row.scored != "single"]
     clean = [row for row in own if row.attack == "none"]
     adaptive = [row for row in own if row.attack == ADAPTIVE]
-    attacked = [row for row in own if row not in (*clean, *adaptive)]
+    attacked = [row for row in own if row.attack not in ("none", ADAPTIVE)]
+    attacked = [row for row in attacked if not is_single_attack(row)]
     found = [Figure("without attack", *_accuracy(row)) for row in clean[-1:]]
     for name, group in (("under attack, the lowest", attacked), ("adaptive worst case", adaptive)):
         if group:

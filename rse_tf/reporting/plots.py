@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from rse_tf.evaluation import Row
+from rse_tf.evaluation.suite_rows import is_single_attack
 from rse_tf.reporting.drawing import PERCENT, Plot, Point, draw_plots, interval_of, spread_of
 from rse_tf.reporting.heading import add_heading, counts_of, heading_of, names_of
 from rse_tf.reporting.names import strength_text
@@ -48,8 +49,8 @@ def draw_accuracy_vs_strength(rows: Sequence[Row]) -> Figure:
     One pair of axes per data set, model and attack, one curve per run and defense. Clean accuracy
     stands at a position of its own on the logarithmic axis of const, and at 0 on the linear
     axis of epsilon; beside a single strength, clean and attacked are two places. Published numbers
-    for the same protocol are dashed, in the same colour. The heading says what was attacked, on how
-    many images, and whether the numbers are those of a trial run.
+    for the same protocol are dashed, in the same colour. Of a suite, only the worst case is drawn.
+    The heading says what was attacked, on how many images, and whether this was a trial run.
 
     Raises:
         ValueError: if there are no rows.
@@ -70,6 +71,7 @@ def draw_accuracy_vs_l2(rows: Sequence[Row]) -> Figure:
 
 
 def _draw(rows: Sequence[Row], plot: Callable[[Panel], Plot]) -> Figure:
+    rows = [row for row in rows if not is_single_attack(row)]
     found = panels(rows)
     plots = [plot(panel) for panel in found]
     if len(found) > 1:  # what is the same in all stands in the heading only

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import tabulate
 
 from rse_tf.evaluation import Row, plain
+from rse_tf.evaluation.suite_rows import ADAPTIVE
 from rse_tf.reporting.heading import warning_of
 from rse_tf.reporting.published import OTHER_SOURCE, published, published_numbers
 from rse_tf.reporting.series import describe_settings, distinguishing_settings
@@ -204,6 +205,11 @@ def _measured_notes(rows: Sequence[Row]) -> list[str]:
         notes.append(
             "+-: standard deviation over the evaluation seeds, that is over the noise of the "
             "defense alone"
+        )
+    if any(row.attack == ADAPTIVE for row in rows):
+        notes.append(
+            f"{ADAPTIVE}: of each image, the worst that the attacks below it and at smaller "
+            "distances found; each of these met the images that those above it had left"
         )
     shown = {name for row in rows for name in _further_accuracies(row)}
     notes += [note for name, note in _ACCURACY_NOTES.items() if name in shown]

@@ -20,6 +20,7 @@ SELECTION = 0x5E1EC7
 SCORING = 0x5C0DE
 # Single draws, beside the predictions of the scoring.
 SINGLE_DRAWS = 0x51D5
+CERTIFICATION = 0x4CE2
 # Measurements.
 STOPPING = 0x570B
 REGULARITY = 0x4E55E
