@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from rows import attacked, change, make_row, with_parameters
 
+from rse_tf import reporting
 from rse_tf.evaluation import Row, Score
 from rse_tf.reporting.published import SWEEP, TABLE_2
-from rse_tf.utils import files, reporting
+from rse_tf.utils import files
 
 
 def test_row_survives_json() -> None:

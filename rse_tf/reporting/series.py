@@ -37,11 +37,12 @@ def distinguishing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
 
     Two rows with the same run, data set, model, defense, attack and strength differ in something
     else, such as the number of steps or of draws. A setting that only follows the strength,
-    such as a step size of epsilon / 4, is not among them.
+    such as a step size of epsilon / 4, is not among them. Distances in two norms are never the
+    same strength.
     """
     names = dict.fromkeys(name for row in rows for name in row.settings if name not in _IDENTITY)
     values = {name: {_setting(row, name) for row in rows} for name in names}
-    chosen: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ("norm",) if len(values.get("norm", ())) > 1 else ()
     different = len({_identity(row, chosen) for row in rows})
     # Few values first: of steps and a step size that depends on them, steps is the reason.
     for name in sorted(values, key=lambda name: (len(values[name]), name == "num_draws")):
@@ -63,7 +64,7 @@ def display_name(defense: str) -> str:
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
-    """Sorts rows into panels, one per data set, model, attack and kind of strength.
+    """Sorts rows into panels, one per data set, model, attack, kind of strength and norm.
 
     Clean rows go to every panel of their data set and model. Without any attacked row there,
     they get a panel of their own.
@@ -74,23 +75,24 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     if not rows:
         raise ValueError(f"panels: rows must hold at least one row. Received: rows={rows!r}")
     clean: dict[tuple[str, str], list[Row]] = {}
-    attacked: dict[tuple[str, str, str, str | None], list[Row]] = {}
+    attacked: dict[tuple[str, str, str, str | None, str], list[Row]] = {}
     for row in rows:
         if row.attack == "none":
             clean.setdefault((row.dataset, row.model), []).append(row)
         else:
             kind = row.strength[0] if row.strength else None
-            attacked.setdefault((row.dataset, row.model, row.attack, kind), []).append(row)
+            norm = ", L2" if row.parameters.get("norm") == "l2" else ""
+            attacked.setdefault((row.dataset, row.model, row.attack, kind, norm), []).append(row)
     for dataset, model in clean:
         if (dataset, model) not in {key[:2] for key in attacked}:
-            attacked[dataset, model, "clean", None] = []
+            attacked[dataset, model, "clean", None, ""] = []
     return [
         Panel(
-            title=f"{dataset}, {model}, {attack.replace('_', ' ')}",
+            title=f"{dataset}, {model}, {attack.replace('_', ' ')}{norm}",
             strength=kind,
             series=_series(group, clean.get((dataset, model), [])),
         )
-        for (dataset, model, attack, kind), group in attacked.items()
+        for (dataset, model, attack, kind, norm), group in attacked.items()
     ]
 
 
