@@ -46,7 +46,8 @@ def test_attack_points_are_arguments_of_the_attack(attack: str, binary_search: b
     # Nothing of it is left to a default that a row would not tell; but for those without a flag.
     silent = {"abort_early", "candidates", "decay", "h", "jit_compile", "max_rows", "overshoot",
               "random_start", "tanh_space", "random_step", "restarts", "norm", "coordinates",
-              "solver", "importance_sampling", "resize", "noise", "levels", "num_targets"}  # fmt: skip
+              "solver", "importance_sampling", "resize", "noise", "levels",
+              "num_targets"}  # fmt: skip
     search = {"binary_search_steps", "initial_const"}
     silent |= {"const", "iterate"} if searches else search
     assert settings(attack) - silent <= set(points[0]) <= settings(attack)

@@ -263,3 +263,17 @@ def test_gallery_refuses_other_arrays(
     with pytest.raises(ValueError, match=words):
         reporting.plot_gallery(make_gallery(clean, adversarial, **names), tmp_path / "g.png")
     assert not os.listdir(tmp_path)
+
+
+def test_distances_in_two_norms_are_no_one_curve() -> None:
+    rows = [make_row("none"), *(
+        make_row("none", "pgd", parameters={"epsilon": epsilon, "norm": norm})
+        for epsilon, norm in ((0.1, "linf"), (0.2, "linf"), (1.0, "l2"))
+    )]  # fmt: skip
+    first, second = panels(rows)
+    assert [row.strength[1] for row in first.series[0].rows] == [0.1, 0.2]
+    assert [row.strength[1] for row in second.series[0].rows] == [1.0]
+    assert second.title == f"{first.title}, L2"
+    table = reporting.format_table(rows)
+    assert "norm=l2" in table and "norm=linf" in table
+    assert "norm" not in reporting.format_table(rows[:3])
