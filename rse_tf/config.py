@@ -16,6 +16,7 @@ from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense, is_defense
 from rse_tf.evaluation import CertificationSettings, EvaluationSettings, SuiteSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, check_attack_flags
 from rse_tf.models import MODELS, NoiseSettings, is_activation
+from rse_tf.reporting import FIGURE_FORMATS
 from rse_tf.training import STRATEGIES, TrainingSettings
 from rse_tf.utils import rules
 from rse_tf.utils.checks import ArgumentError
@@ -92,8 +93,8 @@ class Config:
         _ATTACK, None, "aim at each of these classes in turn, by name")
     image_class: str | None = flag_field(_ATTACK, None, "attack images of this class only, by name")
     gradient: tuple[str, ...] = flag_field(
-        _ATTACK, ("mean_probability",), "of an ensemble: of one member (Grad. 1), the mean of the "
-        "members' losses (Grad. 2), or the loss of their mean probability",
+        _ATTACK, ("mean_probability",), "of an ensemble: of a member (Grad. 1), of the members' "
+        "mean loss (Grad. 2), probability or logits; reweighted: of those not fooled",
         lambda: GRADIENTS)  # fmt: skip
     attack_draws: int = flag_field(
         _ATTACK, 1, "noise draws that the attacker averages at each step (the paper: 1)",
@@ -121,6 +122,8 @@ class Config:
     export_dir: str | None = flag_field(_RUN, None, "rse_tf.export: where the SavedModel goes")
     models_dir: str | None = flag_field(_RUN, None, "trained models; default beside the workdir")
     attacks_dir: str | None = flag_field(_RUN, None, "attacked images; default inside the workdir")
+    figure_format: tuple[str, ...] = flag_field(
+        _RUN, ("png",), "of the pictures", lambda: FIGURE_FORMATS)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __init__(self, *, options: Mapping[str, Any] | None = None, **flags: Any) -> None:

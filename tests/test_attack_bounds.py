@@ -23,6 +23,8 @@ NEWTON_AT = {**ZOO_AT, "solver": "newton", "const": 1.0}
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("apgd", {"epsilon": 0.1, "steps": 5}),
     ("apgd", {"epsilon": 1.0, "steps": 10, "norm": "l2", "loss": "dlr_targeted"}),
+    ("arc", {"epsilon": 0.1, "steps": 3}),
+    ("arc", {"epsilon": 1.0, "steps": 3, "norm": "l2"}),
     ("bim", ITERATIVE),
     ("carlini_wagner", {"const": 10.0, "steps": 40}),
     ("carlini_wagner", {"learning_rate": 0.1, "steps": 25, "binary_search_steps": 3}),

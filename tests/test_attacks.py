@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from rse_tf.attacks import (
     APGD,
+    ARC,
     ATTACKS,
     BIM,
     DDN,
@@ -54,6 +55,7 @@ LABELS2, LABELS3 = predictions(MODEL2, IMAGES), predictions(MODEL3, IMAGES)
 # One cheap example of every registered attack, for the rules that hold for all of them.
 EXAMPLES = {
     "apgd": APGD(MODEL3, epsilon=0.1, steps=5),
+    "arc": ARC(MODEL3, epsilon=0.1, step_size=0.05, steps=3),
     "bim": BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "carlini_wagner": CarliniWagnerL2(MODEL3, const=1.0, steps=30, learning_rate=0.02),
     "cleverhans_fgm": CleverHansFGM(MODEL3, epsilon=0.1),
@@ -180,19 +182,20 @@ def test_success_and_distortion_are_those_of_the_returned_images(name: str) -> N
     )
     l2 = np.sqrt(((result.adversarial - IMAGES) ** 2).sum(axis=(1, 2, 3)))
     np.testing.assert_allclose(result.distortion, l2, rtol=1e-4, atol=1e-6)
-    # DeepFool has to look where its last step led before it knows that it may stop, and the Square
-    # Attack where it starts.
-    looks = 2 if name in ("deepfool", "square") else 1
+    # DeepFool has to look where its last step led before it knows that it may stop, and ARC and the
+    # Square Attack where they start.
+    looks = 2 if name in ("arc", "deepfool", "square") else 1
     # The last step of these two is followed by a look, and by ten along a line.
     looks = 12 if name in ("ddn", "fmn") else looks
-    each = 2 * 16 + 1 if name == "zoo" else 1  # both sides of every pixel, and the image itself
+    # Both sides of every pixel, and the image itself; or the step, and what it comes to.
+    each = {"zoo": 2 * 16 + 1, "arc": 2}.get(name, 1)
     assert (result.queries == result.iterations * each + looks).all()
 
 
 @every_attack
 def test_one_hot_labels_are_the_same_as_integers(name: str) -> None:
     one_hot = np.eye(3, dtype=np.float32)[LABELS3]
-    untargeted = name == "deepfool"
+    untargeted = not ATTACKS[name].has_targets
     targets = None if untargeted else (LABELS3 + 1) % 3
     by_integer = EXAMPLES[name](IMAGES, LABELS3, targets)
     targets = None if untargeted else np.roll(one_hot, 1, axis=1)

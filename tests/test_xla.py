@@ -221,6 +221,7 @@ CAN = [
     attacks.CarliniWagnerL2(linear, const=1.0, steps=20, learning_rate=0.05),
     attacks.CarliniWagnerL2(linear, steps=20, learning_rate=0.05, abort_early=False),
     attacks.DDN(linear, steps=20),
+    attacks.ARC(linear, epsilon=0.1, steps=3),
     attacks.FMN(linear, steps=20),
 ]
 CANNOT = [

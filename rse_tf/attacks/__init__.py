@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rse_tf.attacks.apgd import APGD
+from rse_tf.attacks.arc import ARC
 from rse_tf.attacks.base import Attack, AttackResult
 from rse_tf.attacks.bim import BIM
 from rse_tf.attacks.carlini_wagner import CarliniWagnerL2
@@ -19,6 +20,7 @@ from rse_tf.attacks.zoo import ZOO
 
 ATTACKS: dict[str, type[Attack]] = {
     "apgd": APGD,
+    "arc": ARC,
     "bim": BIM,
     "carlini_wagner": CarliniWagnerL2,
     "cleverhans_fgm": CleverHansFGM,

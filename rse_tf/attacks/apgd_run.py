@@ -79,7 +79,7 @@ class Run:
         Of a randomised model `best` has the highest loss of its period in its gradient's draw.
         """
         momentum = tf.where(i > 0, _MOMENTUM, 1.0)
-        ahead = x.x + per_image(schedule.step, x.x) * steepest(x.gradient, self._attack.norm)
+        ahead = x.x + per_image(schedule.step, x.x) * steepest(x.gradient, self._attack.norm)[0]
         move = momentum * (self._project(ahead) - x.x) + (1 - momentum) * (x.x - before)
         new = self._evaluate(self._project(x.x + move))
         schedule = schedule._replace(

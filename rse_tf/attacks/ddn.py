@@ -39,8 +39,8 @@ class DDN(MinimalDistance):
     """
 
     @property
-    def _l2(self) -> bool:
-        return True
+    def _norm(self) -> str:
+        return "l2"
 
     def _loss(
         self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool

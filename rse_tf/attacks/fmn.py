@@ -43,8 +43,8 @@ class FMN(MinimalDistance):
         self._check_choice("norm")
 
     @property
-    def _l2(self) -> bool:
-        return self.norm == "l2"
+    def _norm(self) -> str:
+        return self.norm
 
     def _loss(
         self, logits: tf.Tensor, classes: tf.Tensor, targeted: bool

@@ -9,9 +9,10 @@ from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from rse_tf.attacks.base import Attack, per_image, squared_l2
+from rse_tf.attacks.base import Attack, per_image
 from rse_tf.attacks.losses import joint_logits
 from rse_tf.attacks.margin import closer, margin_of
+from rse_tf.attacks.norms import free_part, length_of, steepest
 from rse_tf.utils.options import option
 
 # Where the cosines end: of the change of the radius (FMN), and of the first step's length (both).
@@ -91,8 +92,8 @@ class MinimalDistance(Attack):
 
     @property
     @abc.abstractmethod
-    def _l2(self) -> bool:
-        """Whether distances are L2, or else L-infinity."""
+    def _norm(self) -> str:
+        """Of the distances: `"l2"` or `"linf"`."""
 
     @property
     def _asks_for_randomness(self) -> bool:
@@ -135,8 +136,7 @@ class MinimalDistance(Attack):
             members = self._stacked_logits(at)
             loss, slope = self._loss(members, classes, targeted)
         gradient = self._checked_gradient(tape.gradient(loss, at))
-        low, high = self.bounds
-        gradient = tf.where(tf.where(gradient < 0, at > low, at < high), gradient, 0.0)
+        gradient = free_part(gradient, at, self.bounds)
         logits = self._logits(at) if self._is_random(images) else joint_logits(members)
         margin = _margin(logits, classes, targeted)
         search = self._keep(search, images, margin)
@@ -146,14 +146,16 @@ class MinimalDistance(Attack):
         gamma = _LAST_GAMMA + (scalars["gamma"] - _LAST_GAMMA) * cosine
         share = scalars["relative_step"] * (_LAST_STEP + (1 - _LAST_STEP) * cosine)
 
-        direction, steepness = self._steepest(gradient)
+        direction, steepness = steepest(gradient, self._norm)
         ahead = tf.math.divide_no_nan(tf.abs(margin * slope), steepness)
         outside = tf.where(
             tf.math.is_finite(search.distance),
             search.radius * (1 + gamma),
             (self._length(at - images) + ahead) * (1 + gamma),
         )
-        inside = tf.minimum(search.radius * (1 - gamma), search.distance)
+        # Less than the best by more than rounding, which would decide between equal distances.
+        inside = tf.minimum(search.radius, search.distance) * (1 - gamma)
+        low, high = self.bounds
         corner = self._length(tf.maximum(images - low, high - images))
         radius = tf.minimum(tf.where(margin > 0, inside, outside), corner)
         moved = at - images + per_image(share * radius, images) * direction
@@ -227,28 +229,13 @@ class MinimalDistance(Attack):
         width = (high - low) / (self.levels - 1)
         return tf.clip_by_value(low + width * tf.round((images - low) / width), low, high)
 
-    # What the norm decides.
-
     def _length(self, change: tf.Tensor) -> tf.Tensor:
-        if self._l2:
-            return tf.sqrt(squared_l2(change))
-        return tf.reduce_max(tf.abs(change), axis=tf.range(1, tf.rank(change)))
-
-    def _steepest(self, gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where a step of length 1 raises the loss most, and by how much it does `[batch]`."""
-        pixels = tf.range(1, tf.rank(gradient))
-        if not self._l2:
-            return tf.sign(gradient), tf.reduce_sum(tf.abs(gradient), axis=pixels)
-        # First to a largest entry of 1: the squares of tiny gradients would vanish.
-        largest = tf.reduce_max(tf.abs(gradient), axis=pixels)
-        gradient = tf.math.divide_no_nan(gradient, per_image(largest, gradient))
-        norm = tf.sqrt(squared_l2(gradient))
-        return tf.math.divide_no_nan(gradient, per_image(norm, gradient)), largest * norm
+        return length_of(change, self._norm)
 
     def _to_radius(self, change: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
         """The change of length `radius` in L2; in L-infinity the nearest of at most that."""
         bound = per_image(radius, change)
-        if not self._l2:
+        if self._norm == "linf":
             return tf.clip_by_value(change, -bound, bound)
         return change * tf.math.divide_no_nan(bound, per_image(self._length(change), change))
 

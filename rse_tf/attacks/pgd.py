@@ -11,7 +11,7 @@ from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.base import per_image
 from rse_tf.attacks.gradient_sign import GradientSign, Scalars
 from rse_tf.attacks.losses import joint_logits, log_loss
-from rse_tf.attacks.norms import NORMS, shrink_to_l2, steepest
+from rse_tf.attacks.norms import NORMS, free_part, into_ball, steepest
 from rse_tf.attacks.randomness import per_image_seeds, uniform_l2, uniform_linf
 from rse_tf.utils.options import option
 
@@ -136,20 +136,10 @@ class PGD(GradientSign):
     def _direction(
         self, gradient: tf.Tensor, x: tf.Tensor, memory: tf.Tensor, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        if self.norm == "l2":
-            # A pixel at a bound would take its share of the length and not move.
-            low, high = self.bounds
-            gradient = tf.where(tf.where(gradient < 0, x > low, x < high), gradient, 0.0)
-        return steepest(gradient, self.norm), memory
+        if self.norm == "linf":
+            return tf.sign(gradient), memory
+        # A pixel at a bound would take its share of the length and not move.
+        return steepest(free_part(gradient, x, self.bounds), "l2")[0], memory
 
     def _project(self, x: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
-        """Into the bounds, and from there to the nearest point of the ball.
-
-        The images lie within the bounds, so that the way back to them does too. In the other
-        order, what a bound takes of a step would be missing from the length epsilon.
-        """
-        if self.norm == "linf":
-            return super()._project(x, images, epsilon)
-        away = tf.clip_by_value(x, *self.bounds) - images
-        # Again for the rounding of this sum.
-        return tf.clip_by_value(images + shrink_to_l2(away, epsilon), *self.bounds)
+        return into_ball(x, images, epsilon, self.norm, self.bounds)

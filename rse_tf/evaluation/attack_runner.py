@@ -112,7 +112,8 @@ class AttackRunner:
             gradients = tuple(g for g in self._settings.gradient if g != "member") or gradients
         for attack, points in self._settings.attacks.items():
             known = ATTACKS[attack].gradients
-            own = tuple(g for g in gradients if g in known) or ("mean_probability",)
+            default = "mean_probability" if "mean_probability" in known else known[0]
+            own = tuple(g for g in gradients if g in known) or (default,)
             for gradient in own:
                 for target in self._settings.target_class or (None,):
                     for point in points:
