@@ -42,11 +42,11 @@ def distinguishing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
 
     Two rows with the same run, data set, model, defense, attack and strength differ in something
     else, such as the number of steps or of draws. A setting that only follows the strength,
-    such as a step size of epsilon / 4, is not among them. Distances in two norms are never the
-    same strength.
+    such as a step size of epsilon / 4, is not among them.
     """
     names = dict.fromkeys(name for row in rows for name in row.settings if name not in _IDENTITY)
     values = {name: {_setting(row, name) for row in rows} for name in names}
+    # Distances in two norms are never the same strength.
     chosen: tuple[str, ...] = ("norm",) if len(values.get("norm", ())) > 1 else ()
     different = len({_identity(row, chosen) for row in rows})
     # Few values first: of steps and a step size that depends on them, steps is the reason.
