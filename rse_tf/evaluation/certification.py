@@ -51,6 +51,9 @@ class Certificate:
         mean_predicted: class of largest mean probability, or `ABSTAIN`.
         mean_radius: L2 distance below which that stays so; 0 for an abstention.
         seconds: time that its votes took.
+        stddev: standard deviation of the noise that it holds for; `None` in files that were
+            written before it was kept.
+        alpha: probability with which it may fail, for each of the two radii.
     """
 
     index: int
@@ -60,6 +63,8 @@ class Certificate:
     mean_predicted: int
     mean_radius: float
     seconds: float
+    stddev: float | None = None
+    alpha: float = 0.001
 
     @property
     def correct(self) -> bool:
@@ -196,7 +201,7 @@ def _certificates(
     )
     columns = zip(numbers, labels, predicted, radius, mean_predicted, mean_radius, tally.seconds)
     return [
-        Certificate(int(i), int(y), int(c), float(r), int(mc), float(mr), float(t))
+        Certificate(int(i), int(y), int(c), float(r), int(mc), float(mr), float(t), sigma, alpha)
         for i, y, c, r, mc, mr, t in columns
     ]
 

@@ -21,9 +21,17 @@ SCORING = 0x5C0DE
 # Single draws, beside the predictions of the scoring.
 SINGLE_DRAWS = 0x51D5
 CERTIFICATION = 0x4CE2
+# Checks of an evaluation.
+SANITY = 0x5A217
+BINARISATION = 0xB1A7
 # Measurements.
 STOPPING = 0x570B
 REGULARITY = 0x4E55E
 DIRECTIONS = 0xD12EC
 # Models with one fixed draw.
 FROZEN = 0xF705E
+
+
+def streams() -> dict[str, int]:
+    """All constants above by name."""
+    return {name: value for name, value in globals().items() if name.isupper()}

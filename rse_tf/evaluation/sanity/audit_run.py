@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rse_tf.attacks import Square
 from rse_tf.attacks.base import Attack
+from rse_tf.evaluation.certification import Certificate
 from rse_tf.evaluation.sanity import (
     binarisation,
     comparison_rows,
@@ -17,6 +19,7 @@ from rse_tf.evaluation.sanity import (
     report_rows,
     settings_rows,
 )
+from rse_tf.evaluation.sanity.certificate_check import attacked_certificate
 from rse_tf.evaluation.sanity.points import one_step
 from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.suite import Run, Suite
@@ -41,8 +44,10 @@ class AuditRun:
         norm: `"linf"` or `"l2"`.
         substitute: a model that images are transferred from, or `None`.
         search_points: random points of the search without gradients.
+        square_steps: queries of the Square attack, or 0 for none.
         loss: what the attacks follow, `"log_loss"` or `"cross_entropy"`.
         seed: of everything random.
+        certificate: what `certify` returned for the images, or `None`.
 
     Attributes:
         parts: functions without arguments.
@@ -53,11 +58,13 @@ class AuditRun:
 
     def __init__(
         self, subject: Subject, attacks: Sequence[Attack], epsilon: float, norm: str,
-        substitute: Any, search_points: int, loss: str, seed: int,
+        substitute: Any, search_points: int, square_steps: int, loss: str, seed: int,
+        certificate: Sequence[Certificate] | None,
     ) -> None:
         self.subject, self.attacks, self.main = subject, attacks, attacks[0]
         self.epsilon, self.norm, self.loss = epsilon, norm, loss
         self.substitute, self.search_points = substitute, search_points
+        self.square_steps, self.certificate = square_steps, certificate
         self.suite = Suite(subject, norm, seed)
         self.rows: list[SanityRow] = []
         self.candidates: list[np.ndarray] = [subject.images]
@@ -67,7 +74,7 @@ class AuditRun:
         if subject.has_gradient:
             self.parts += [
                 self.attack, self.control, self.settings, self.strength, self.frozen, self.transfer,
-                self.binarise,
+                self.binarise, self.certified,
             ]
         else:
             self.why_not = "TensorFlow knows no gradient of the logits"
@@ -81,17 +88,31 @@ class AuditRun:
             model_rows.a2_randomness(subject),
             model_rows.a3_noise(subject),
             model_rows.a4_batch_coupling(subject),
+            model_rows.a5_streams(),
             gradient_rows.b1_gradients_exist(subject, self.epsilon, self.loss),
             gradient_rows.b2_gradients_true(subject, self.epsilon),
             gradient_rows.b3_gradient_signal(subject),
         ]
 
     def search(self) -> None:
-        """The search without gradients, and the clean accuracy."""
+        """The clean accuracy, and random points; without gradients the Square attack as well."""
         self.clean = self.suite.correct(self.subject.images)
         self.found = self.suite.random_search(self.epsilon, self.search_points)
         self.candidates.append(self.found)
-        self.by_search = self.suite.correct(self.found)
+        if not self.subject.has_gradient:
+            self.square(self.suite.correct(self.found))
+
+    def square(self, correct: np.ndarray) -> None:
+        """The Square attack on some of the images that an earlier attack left."""
+        left = np.flatnonzero(correct.mean(axis=0) > 0.5)[:_FEW]
+        if not self.square_steps or not len(left):
+            return
+        attack = Square(self.subject.model, self.epsilon, norm=self.norm,
+                        bounds=self.subject.bounds, steps=self.square_steps)
+        moved = self.subject.images.copy()
+        moved[left] = self.suite.run(attack, self.epsilon, rows=left).adversarial
+        self.found = self.suite.worst([self.found, moved])
+        self.candidates.append(moved)
 
     def attack(self) -> None:
         """The attacks; D4, C5 and C6."""
@@ -101,7 +122,9 @@ class AuditRun:
         self.candidates.append(self.white)
         self.by_gradient = self.suite.correct(self.white)
         self.by_main = self._score(self.run)
-        self.rows.append(comparison_rows.d4_black_box(self.by_search, self.by_gradient))
+        self.square(self.by_gradient)
+        searched = self.suite.correct(self.found)
+        self.rows.append(comparison_rows.d4_black_box(searched, self.by_gradient))
         if self.run.margins is None:
             why = "finished images left the batch, so the attack's path is not known"
             self.rows += [settings_rows.C5.not_run(why), settings_rows.C6.not_run(why)]
@@ -159,7 +182,7 @@ class AuditRun:
         far *= math.sqrt(subject.images[0].size) if norm == "l2" else 1.0
         steps = getattr(self.main, "steps", None)
         longer = {} if steps is None else {"steps": max(_UNBOUNDED_STEPS, steps)}
-        unbounded = run(self.main, far, number=_FEW, **longer)
+        unbounded = run(self.main, far, rows=slice(_FEW), **longer)
         self.rows.append(comparison_rows.d3_unbounded(self._score(unbounded)))
 
     def frozen(self) -> None:
@@ -190,6 +213,13 @@ class AuditRun:
         row = binarisation.d7_binarisation
         self.rows.append(row(self.subject, self.main, self.epsilon, self.norm, _FEW))
 
+    def certified(self) -> None:
+        """E3: an attack on what the certificate is of."""
+        if self.certificate is None:
+            self.rows.append(report_rows.E3.not_run("no certificate is given"))
+        else:
+            self.rows.append(attacked_certificate(self.suite, self.certificate))
+
     def report(self) -> None:
         """The headline, and the rows about it."""
         subject = self.subject
@@ -203,7 +233,6 @@ class AuditRun:
                 subject.images, worst, self.epsilon, self.norm, subject.bounds
             ),
             report_rows.e2_rounding(self.final, rounded),
-            report_rows.E3.not_run("no certificate is given"),
             report_rows.e4_resolution(self.final),
         ]
         if subject.is_random:

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from rse_tf.attacks import PGD
+from rse_tf.attacks import APGD, PGD
 from rse_tf.attacks.base import Attack
 from rse_tf.attacks.losses import Logits
+from rse_tf.evaluation.certification import Certificate
 from rse_tf.evaluation.confidence import clopper_pearson
 from rse_tf.evaluation.sanity import (
     binarisation,
@@ -21,6 +22,7 @@ from rse_tf.evaluation.sanity import (
     settings_rows,
 )
 from rse_tf.evaluation.sanity.audit_run import AuditRun
+from rse_tf.evaluation.sanity.certificate_check import checked_certificate
 from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.suite import checked_attacks
 from rse_tf.evaluation.sanity.verdict import Rule, SanityRow, Verdict
@@ -53,6 +55,8 @@ def audit(
     num_draws: int = 50,
     attack_draws: int = 10,
     search_points: int = 100,
+    square_steps: int = 300,
+    certificate: Sequence[Certificate] | None = None,
     loss: str = "log_loss",
     batch_size: int = 128,
     seed: int = 0,
@@ -74,13 +78,19 @@ def audit(
         attacks: attacks of `rse_tf.attacks` with a field `epsilon`, such as `PGD(model, 0.3)`.
             Their model and their epsilon are replaced, a `step_size` that is given is scaled
             along. All of them break images; the rows about settings look at the first. Default:
-            `PGD` with its own defaults, 40 steps of epsilon / 4.
+            `PGD` with its own defaults, 40 steps of epsilon / 4; `APGD` on the cross-entropy, 50
+            steps; and for at least 4 classes `APGD` on the targeted DLR loss, 30 steps for each of
+            the 3 likeliest other classes.
         substitute: a model that images are transferred from, such as the same network without
             its defense. Default: of a randomised model, one frozen draw of its noise; else none.
         num_draws: passes that the deployed prediction averages. Default 50 (Liu et al., 2018).
         attack_draws: draws that an attack averages. Default 10.
         search_points: random points of the ball that the search without gradients tries.
             Default 100.
+        square_steps: queries of the `Square` attack for an image; 0 leaves it out. It goes for up
+            to 32 images that the attacks above leave. Default 300.
+        certificate: what `rse_tf.evaluation.certify` returned for the images, or for some of them,
+            with their places as `indices`. Row E3 attacks it. Default: none, and no row E3.
         loss: what the attacks follow: `"log_loss"`, the logarithm of the cross-entropy, as those
             of this package do, or plain `"cross_entropy"`.
         batch_size: images that go through the model at a time. Default 128.
@@ -95,6 +105,7 @@ def audit(
     """
     epsilon = checked_number(_CALLER, "epsilon", epsilon, positive=True)
     search_points = checked_integer(_CALLER, "search_points", search_points)
+    square_steps = checked_integer(_CALLER, "square_steps", square_steps, 0)
     seed = checked_integer(_CALLER, "seed", seed, 0)
     with unchanged(model):
         try:
@@ -105,12 +116,30 @@ def audit(
         except ProbabilitiesError as error:
             return _verdict([model_rows.a1_probabilities(error)], "the model returns probabilities")
         if attacks is None:
-            attacks = [PGD(subject.model, epsilon, norm=norm, bounds=subject.bounds)]
+            attacks = _default_attacks(subject, epsilon, norm)
+        if certificate is not None:
+            checked_certificate(_CALLER, certificate, subject.labels)
         attacks = checked_attacks(_CALLER, attacks, norm, subject.bounds)
-        run = AuditRun(subject, attacks, epsilon, norm, substitute, search_points, loss, seed)
+        run = AuditRun(
+            subject, attacks, epsilon, norm, substitute, search_points, square_steps, loss, seed,
+            certificate,
+        )
         for part in progress_bar(run.parts, len(run.parts), _CALLER):
             part()
     return _verdict(run.rows, run.why_not, run.final)
+
+
+def _default_attacks(subject: Subject, epsilon: float, norm: str) -> list[Attack]:
+    """Attacks that together take minutes on two cores; PGD keeps its path, for the rows."""
+    options: dict[str, Any] = {"norm": norm, "bounds": subject.bounds}
+    attacks: list[Attack] = [
+        PGD(subject.model, epsilon, **options),
+        APGD(subject.model, epsilon, steps=50, **options),
+    ]
+    if subject.num_classes >= 4:
+        others = {"loss": "dlr_targeted", "num_targets": 3, "steps": 30}
+        attacks.append(APGD(subject.model, epsilon, **others, **options))
+    return attacks
 
 
 def _verdict(

@@ -15,6 +15,7 @@ from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.suite import retargeted
 from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
 from rse_tf.layers import noise_state, seed_noise, set_noise_state
+from rse_tf.utils import seeds
 from rse_tf.utils.classifier import is_plain_graph
 
 # Points labelled 0 around every image, the image itself among them, and how far out they lie.
@@ -24,7 +25,6 @@ _CLOSENESS = 0.9
 # Ridge of the read-out, relative to the mean variance of a feature.
 _RIDGE = 1e-3
 _TRIES = 5
-_NOISE = 0xB1A7
 
 D7 = Rule(
     "D7",
@@ -76,7 +76,7 @@ def d7_binarisation(
         label = np.zeros([1], np.int32)
         found += bool(problem.margins(attack(image[None], label).adversarial)[0] > 0)
         many = np.repeat(image[None], _INNER, axis=0)
-        points = random_points(many, epsilon, norm, subject.bounds, [_NOISE, number, _TRIES])
+        points = random_points(many, epsilon, norm, subject.bounds, [seeds.BINARISATION, number, _TRIES])
         by_chance += bool((problem.margins(points) > 0).any())
     if 2 * planted < len(images):
         return D7.not_run(f"an example could be planted near {planted} of {len(images)} images")
@@ -120,13 +120,13 @@ class _Problem:
 
     def plant(self, image: np.ndarray, epsilon: float, norm: str, number: int) -> bool:
         """Makes the problem around an image; returns whether its points can be told apart."""
-        rng = np.random.default_rng([_NOISE, number])
+        rng = np.random.default_rng([seeds.BINARISATION, number])
         many = np.repeat(image[None], _INNER, axis=0)
         inner = np.concatenate([image[None], _inside(many[1:], epsilon, norm, rng)])
         inner = np.clip(inner, *self._bounds).astype(np.float32)
         inner_features = self._all_features(tf.constant(inner)).numpy().astype(np.float64)
         for attempt in range(_TRIES):
-            seed = [_NOISE, number, attempt]
+            seed = [seeds.BINARISATION, number, attempt]
             outer = random_points(image[None], epsilon, norm, self._bounds, seed)
             outer_features = self._all_features(tf.constant(outer)).numpy()[0]
             weights = _read_out(inner_features, outer_features.astype(np.float64))
@@ -175,7 +175,7 @@ def _read_out(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
 def _frozen(subject: Subject, hidden: keras.Model | None) -> Features:
     """Hidden features, or without any the logits, under one draw of the noise."""
     part = subject.model if hidden is None else hidden
-    seed_noise(subject.model, _NOISE)
+    seed_noise(subject.model, seeds.BINARISATION)
     state = noise_state(part)
 
     def features(images: tf.Tensor) -> tf.Tensor:

@@ -1,11 +1,14 @@
-"""Rows A1 to A4: is the model what the evaluation takes it for?"""
+"""Rows A1 to A5: is the model what the evaluation takes it for?"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from rse_tf.evaluation.sanity.subject import Subject
 from rse_tf.evaluation.sanity.verdict import FAIL, PASS, Rule, SanityRow
+from rse_tf.utils import seeds
 
 # The smallest difference of two logits vectors, made unit vectors, that is no rounding: the
 # threshold of AutoAttack's check for randomness (Croce & Hein, 2020, `checks.py`).
@@ -31,6 +34,12 @@ A4 = Rule(
     "A4",
     "Does an image's prediction leave its batch mates out?",
     f"FAIL if other batch mates change its unit logits by more than {_ROUNDING:g}",
+)
+
+A5 = Rule(
+    "A5",
+    "Do attack, selection and scoring meet noise of their own?",
+    "FAIL if two uses of random numbers have the same constant",
 )
 
 
@@ -140,6 +149,22 @@ def a4_batch_coupling(subject: Subject) -> SanityRow:
         change = max(change, float(_change(together[:8], alone).max()))
     found = f"unit logits change by {change:.2g} at most"
     return A4.by_limits(change, _ROUNDING, _ROUNDING, found)
+
+
+def a5_streams(streams: Mapping[str, int] | None = None) -> SanityRow:
+    """Whether the noise that is attacked, that selects and that scores are different streams.
+
+    The row looks at the constants that all noise of this package follows from, beside a seed.
+
+    Args:
+        streams: a constant for each use of random numbers. Default: `rse_tf.utils.seeds.streams`.
+    """
+    streams = seeds.streams() if streams is None else streams
+    shared = len(streams) - len(set(streams.values()))
+    twice = [name for name, v in streams.items() if list(streams.values()).count(v) > 1]
+    if shared:
+        return A5.row(FAIL, shared, f"one stream of random numbers for {', '.join(twice)}")
+    return A5.row(PASS, shared, f"{len(streams)} uses of random numbers, as many streams")
 
 
 def _change(logits: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from rse_tf.attacks.losses import Logits, cross_entropy, log_loss
 from rse_tf.layers import CommonNoise, FrozenNoise, is_random, seed_noise
 from rse_tf.models import SelfEnsemble
+from rse_tf.utils import seeds
 from rse_tf.utils.checks import (
     argument_error,
     checked_classes,
@@ -20,8 +21,6 @@ from rse_tf.utils.checks import (
 from rse_tf.utils.classifier import Classifier
 
 LOSSES = {"log_loss": log_loss, "cross_entropy": cross_entropy}
-# Keeps the noise of these checks apart from that of trainings, attacks and scorings.
-_SANITY_NOISE = 0x5A217
 
 
 class Subject:
@@ -104,7 +103,7 @@ class Subject:
 
     def seed(self, *seed: int) -> None:
         """Restarts all random streams of the model that can be restarted."""
-        seed_noise(self.model, _SANITY_NOISE, *seed)
+        seed_noise(self.model, seeds.SANITY, *seed)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits of one pass, float32 `[number, classes]`, under the noise that comes next."""

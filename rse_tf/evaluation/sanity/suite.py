@@ -18,9 +18,7 @@ from rse_tf.layers import seed_noise
 from rse_tf.models import SelfEnsemble
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.classifier import Classifier
-
-# Streams of their own, lest an image that won under one noise is scored under it again.
-_ATTACKING, _SELECTING, _SCORING = 0xA77AC, 0x5E1EC, 0x5C0DE
+from rse_tf.utils.seeds import ATTACK, SCORING, SELECTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Suite:
         attack: Attack,
         epsilon: float,
         model: Logits | None = None,
-        number: int | None = None,
+        rows: np.ndarray | slice = slice(None),
         **changes: Any,
     ) -> Run:
         """Runs an attack.
@@ -95,7 +93,7 @@ class Suite:
             attack: any attack with a field `epsilon`; its model is replaced.
             epsilon: the radius.
             model: what it differentiates. Default: `subject.attacked`.
-            number: how many images, from the first. Default: all.
+            rows: which images it attacks, in this order. Default: all.
             **changes: fields of the attack.
         """
         subject = self.subject
@@ -108,11 +106,11 @@ class Suite:
         attack = retargeted(attack, recorder, epsilon, batch_size=size, **changes)
         attack.check_model(subject.images)  # its look at the model is no part of a path
         parts = []
-        for start in range(0, len(subject.images[:number]), size):
-            part = slice(start, start + size)
-            images, labels = (a[:number][part] for a in (subject.images, subject.labels))
+        every, classes = subject.images[rows], subject.labels[rows]
+        for start in range(0, len(every), size):
+            images, labels = every[start : start + size], classes[start : start + size]
             recorder.start(labels)
-            seed_noise(subject.model, _ATTACKING, self.seed, start)
+            seed_noise(subject.model, ATTACK, self.seed, start)
             adversarial = attack(images, labels).adversarial
             known = recorder.is_whole and recorder.best is not None
             best = recorder.best if known else adversarial
@@ -146,7 +144,7 @@ class Suite:
             images: in the place of those of the subject, from the first.
             model: what predicts. Default: the deployed prediction.
         """
-        logits = self.logits(images, self.deployed if model is None else model, _SELECTING)
+        logits = self.logits(images, self.deployed if model is None else model, SELECTION)
         return margins_of(logits, self.subject.labels[: len(images)])
 
     def logits(self, images: np.ndarray, model: Logits, *seed: int) -> np.ndarray:
@@ -187,7 +185,7 @@ class Suite:
             stream: another number gives other noise.
         """
         rounds = range(seeds if self.subject.is_random else 1)
-        logits = [self.logits(images, self.deployed, _SCORING, stream, s) for s in rounds]
+        logits = [self.logits(images, self.deployed, SCORING, stream, s) for s in rounds]
         return np.argmax(logits, axis=-1) == self.subject.labels[: len(images)]
 
 
