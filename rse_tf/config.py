@@ -115,6 +115,8 @@ class Config:
         _SCORING, 3, "times each accuracy is measured, with fresh noise", rule=AT_LEAST_1)
     regularity: bool = flag_field(
         _SCORING, False, "measure the input gradient and Hessian of the loss on clean images")
+    audit: bool = flag_field(
+        _SCORING, False, "attack once more, and say how far the numbers can be trusted")
 
     seed: int = flag_field(_RUN, 0, "everything random follows from it", rule=rules.SEED)
     workdir: str | None = flag_field(
@@ -287,7 +289,7 @@ def config_flags() -> dict[str, Flag]:
         ("defense", _TRAINING, settings_flags(TrainingSettings).values()),
         ("attack", _ATTACK, settings_flags(SuiteSettings).values()),
         ("attack", _ATTACK, attack_flags().values()),
-        ("regularity", _CERTIFICATION, settings_flags(CertificationSettings).values()),
+        ("audit", _CERTIFICATION, settings_flags(CertificationSettings).values()),
     )
 
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import platform
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import rse_tf
-from rse_tf import data, evaluation
+from rse_tf import data, evaluation, reporting
 from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import Ensemble
-from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer
+from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer, Verdict
+from rse_tf.evaluation.attack_points import audit_ball
 from rse_tf.evaluation.input_noise import own_stddev
 from rse_tf.models import MODELS, NetworkSpec, export_classifier
-from rse_tf.reporting import (
-    format_certificates,
-    format_table,
-    write_certificates,
-    write_report,
-)
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.files import atomic_folder, atomic_write_text
@@ -54,14 +50,17 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
         _write_flags(config)
     settings, rows = config.evaluation_settings(), list[Row]()
     galleries: list[Gallery] = []
+    verdicts: dict[str, Verdict] = {}
     for defense, model in models.items():
         own = config.make_defense(defense).settings()
         training = {"epochs": config.epochs, **own}
         evaluator = Evaluator(settings, defense, model, dataset, substitute, pool, training)
         rows += evaluator.rows()
         galleries += evaluator.galleries()
+        if config.audit and pool.is_chief:
+            verdicts[defense] = audit(config, defense, model, dataset)
     if pool.is_chief:
-        report(config, rows, galleries)
+        report(config, rows, galleries, verdicts)
     pool.barrier()  # a worker that leaves early looks like one that died
     return rows
 
@@ -123,6 +122,20 @@ def export(config: Config) -> None:
     pool.barrier()
 
 
+def audit(config: Config, defense: str, model: keras.Model, dataset: data.Dataset) -> Verdict:
+    """Attacks a defense once more, on the images of the run; says how far its accuracy holds."""
+    norm, epsilon = audit_ball(config)
+    numbers = config.evaluation_settings().image_numbers(dataset)
+    test = dataset.test[numbers]
+    path = pathlib.Path(str(config.workdir)) / "certificate.json"
+    return evaluation.audit(
+        model, test.images, test.labels, epsilon=epsilon, norm=norm,
+        num_draws=config.num_draws[-1], attack_draws=max(config.attack_draws, 10),
+        seed=config.seed % 2**31,
+        certificate=reporting.read_certificates(path, defense, config.values(), numbers),
+    )
+
+
 def certify(config: Config) -> list[Certificate]:
     """Certifies the trained defense of a run by randomised smoothing, and writes what is certain.
 
@@ -146,20 +159,18 @@ def certify(config: Config) -> list[Certificate]:
         raise ConfigError(f"--defense={defense}: {error}") from error
     settings = dataclasses.replace(settings, stddev=stddev)
     workdir = pathlib.Path(str(config.workdir))
-    numbers = np.arange(len(dataset.test))
-    if config.image_class is not None:
-        numbers = np.flatnonzero(dataset.test.labels == dataset.class_index(config.image_class))
-    numbers = numbers[:: settings.skip][: config.num_images]
+    numbers = config.evaluation_settings().image_numbers(dataset, settings.skip)
     certificates = evaluation.certify(
         model, dataset.test.images[numbers], dataset.test.labels[numbers], stddev,
         n0=settings.n0, n=settings.n, alpha=settings.alpha, seed=config.seed, indices=numbers,
         directory=workdir / "votes" / f"{defense}-{config.model}-{config.activation}", pool=pool,
     )  # fmt: skip
     if pool.is_chief:
-        paths = write_certificates(workdir, certificates, settings, defense=defense,
-                                   flags=config.values(), versions=versions(),
-                                   formats=config.figure_format)  # fmt: skip
-        log(f"\n{format_certificates(certificates, settings)}\n")
+        paths = reporting.write_certificates(
+            workdir, certificates, settings, defense=defense, flags=config.values(),
+            versions=versions(), formats=config.figure_format,
+        )
+        log(f"\n{reporting.format_certificates(certificates, settings)}\n")
         for path in paths:
             log(path)
     pool.barrier()
@@ -259,14 +270,19 @@ def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> T
     return Trainer(dataset, config.training_settings(), models_dir, config.strategy, may_train)
 
 
-def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
+def report(
+    config: Config, rows: list[Row], galleries: list[Gallery], verdicts: Mapping[str, Verdict]
+) -> None:
     """Writes the report of a run and prints its table and where everything is."""
     workdir = pathlib.Path(str(config.workdir))
     flags, formats = config.values(), config.figure_format
-    paths = write_report(
+    paths = reporting.write_report(
         workdir, rows, galleries, flags=flags, versions=versions(), formats=formats
     )
-    log(f"\n{format_table(rows)}\n")
+    log(f"\n{reporting.format_table(rows)}\n")
+    if verdicts:
+        paths.append(reporting.write_verdicts(workdir, verdicts, *audit_ball(config)))
+        log(f"{reporting.format_verdicts(verdicts)}\n")
     for path in paths:
         log(path)
 

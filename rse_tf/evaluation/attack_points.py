@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from rse_tf.attacks import ATTACKS
 from rse_tf.attacks.base import Attack
+from rse_tf.data import dataset_defaults
 from rse_tf.utils.checks import ArgumentError
 from rse_tf.utils.options import Flag, flag_of, options_of, union_of_flags
 from rse_tf.utils.rules import NOT_NEGATIVE, broken, too_long
@@ -55,7 +56,7 @@ def check_attack_flags(run: Any) -> None:
     """
     if "none" in run.attack and len(run.attack) > 1:
         raise _flag_error(run, "attack", "none, or one or several attacks")
-    own = flags_of(run.attacks) + ["epsilon"] * (run.suite == "full")
+    own = flags_of(run.attacks) + ["epsilon"] * (run.suite == "full" or run.audit)
     # Without an attack, the settings of one that a flag file brings along lie idle.
     for name in sorted(run.options.keys() & attack_flags().keys()) if run.attacks else ():
         if name not in own:
@@ -72,6 +73,28 @@ def check_attack_flags(run: Any) -> None:
             raise ArgumentError(f"--attack={attack} has no targets: leave out --targeted")
     if run.suite != "paper":
         _check_suite(run)
+    if run.audit:
+        audit_ball(run)
+
+
+def audit_ball(run: Any) -> tuple[str, float]:
+    """Norm and radius of the ball that `--audit` looks into: the largest of the run.
+
+    Without a distance among its flags it is the L-infinity one of the data set.
+
+    Args:
+        run: has the flags of a run as attributes.
+
+    Raises:
+        ArgumentError: if no distance is above 0.
+    """
+    norm = run.norm if run.suite == "paper" else run.norms[0]
+    usual = (dataset_defaults(run.dataset, run.model)["epsilon"],)
+    of_suite = run.l2_epsilon if norm == "l2" and run.suite != "paper" else None
+    largest = max(of_suite or run.epsilon or usual)
+    if largest <= 0:
+        raise ArgumentError("--audit needs a distance above 0, such as --epsilon=0.1")
+    return norm, float(largest)
 
 
 def _check_suite(run: Any) -> None:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from rse_tf import data
 from rse_tf.evaluation.suites import NORMS, SCALES, SUITES
 from rse_tf.utils.checks import argument_error
@@ -66,13 +68,21 @@ class EvaluationSettings:
         Raises:
             DataError: if the data set has no class of the name `image_class`.
         """
-        test = dataset.test
-        if self.image_class is not None:
-            test = test[test.labels == dataset.class_index(self.image_class)]
-        test = test[: self.num_images]
+        test = dataset.test[self.image_numbers(dataset)]
         if len(test) < int(self.num_images or 0):
             log(f"{self.dataset} has {len(test)} such test images; all of them are attacked")
         return test
+
+    def image_numbers(self, dataset: data.Dataset, skip: int = 1) -> np.ndarray:
+        """Numbers of those images in the test set, or of every so many of them.
+
+        Raises:
+            DataError: as `test_images`.
+        """
+        numbers = np.arange(len(dataset.test))
+        if self.image_class is not None:
+            numbers = numbers[dataset.test.labels == dataset.class_index(self.image_class)]
+        return numbers[::skip][: self.num_images]
 
 
 @dataclasses.dataclass(frozen=True)

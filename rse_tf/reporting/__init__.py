@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rse_tf.reporting.certificates import format_certificates, write_certificates
+from rse_tf.reporting.certificates import (
+    format_certificates,
+    read_certificates,
+    write_certificates,
+)
 from rse_tf.reporting.gallery import load_galleries, plot_gallery, save_gallery
 from rse_tf.reporting.html import write_html
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
@@ -10,6 +14,7 @@ from rse_tf.reporting.published import Published, published
 from rse_tf.reporting.report import write_report
 from rse_tf.reporting.results import Result, format_table, read_json, write_csv, write_json
 from rse_tf.reporting.saving import FIGURE_FORMATS
+from rse_tf.reporting.verdicts import format_verdicts, write_verdicts
 
 __all__ = [
     "FIGURE_FORMATS",
@@ -17,11 +22,13 @@ __all__ = [
     "Result",
     "format_certificates",
     "format_table",
+    "format_verdicts",
     "load_galleries",
     "plot_accuracy_vs_l2",
     "plot_accuracy_vs_strength",
     "plot_gallery",
     "published",
+    "read_certificates",
     "read_json",
     "save_gallery",
     "write_certificates",
@@ -29,4 +36,5 @@ __all__ = [
     "write_html",
     "write_json",
     "write_report",
+    "write_verdicts",
 ]

@@ -22,9 +22,11 @@ from rse_tf.reporting.drawing import PERCENT, add_legend, legend_handles, styles
 from rse_tf.reporting.heading import Heading, add_heading, trial_reasons, trial_warning
 from rse_tf.reporting.names import counted, dataset_name, display_name
 from rse_tf.reporting.saving import save_figure
-from rse_tf.utils.files import atomic_write_text
+from rse_tf.utils.files import atomic_write_text, reading
 
 SCHEMA = 1
+# Flags that a network follows from, as far as its data and its training go.
+_OF_NETWORK = ("dataset", "model", "activation", "init_noise", "inner_noise", "epochs", "seed")
 _KINDS = {"votes": False, "mean_probability": True}
 
 
@@ -72,6 +74,37 @@ def write_certificates(
     warning = trial_warning([trial_reasons(epochs, images)])
     heading = Heading(f"{title}: certified accuracy", ", ".join(counts), warning)
     return paths[:2] + plot_certified_accuracy(certificates, paths[2], heading, formats)
+
+
+def read_certificates(
+    path: str | os.PathLike[str], defense: str, flags: Mapping[str, Any], numbers: Sequence[int] | np.ndarray
+) -> list[Certificate] | None:
+    """Reads what `write_certificates` wrote of a defense; `None` if there is nothing of it.
+
+    Args:
+        path: of `certificate.json`.
+        defense: whose certificates they must be.
+        flags: of the run; those of the network must be the same.
+        numbers: which images are wanted, by their numbers in the test set. Certificates come with
+            their places among these as `index`.
+
+    Raises:
+        FileError: if the file is damaged.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return None
+    with reading(path, "delete it, or certify anew"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        then, now = content["flags"], plain(dict(flags), "flags")
+        noise = {"stddev": content["stddev"], "alpha": content["alpha"]}
+        found = [Certificate(**{**one, **noise}) for one in content["certificates"]]
+        whose = content["defense"]
+    places = {int(number): place for place, number in enumerate(numbers)}
+    found = [one for one in found if one.index in places]
+    found = [dataclasses.replace(one, index=places[one.index]) for one in found]
+    same = all(then.get(name) == now.get(name) for name in _OF_NETWORK)
+    return found if found and same and whose == defense else None
 
 
 def write_tsv(certificates: Sequence[Certificate], path: str | os.PathLike[str]) -> None:

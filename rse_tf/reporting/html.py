@@ -16,15 +16,18 @@ from rse_tf.evaluation import Gallery, Row
 from rse_tf.evaluation.suite_rows import ADAPTIVE, is_single_attack
 from rse_tf.reporting.gallery import draw_gallery, pictures_of
 from rse_tf.reporting.heading import counts_of, names_of, warning_of
-from rse_tf.reporting.names import attack_name, display_name, norm_of, strength_text
+from rse_tf.reporting.names import (
+    NORM_NAMES,
+    attack_name,
+    display_name,
+    norm_of,
+    strength_text,
+)
 from rse_tf.reporting.plots import draw_accuracy_vs_l2, draw_accuracy_vs_strength
 from rse_tf.reporting.results import LEFT, Result, table_of
 from rse_tf.reporting.saving import png_bytes
+from rse_tf.reporting.verdicts import read_verdicts
 from rse_tf.utils.files import atomic_write_text, reading
-
-# From the mildest to the gravest.
-_VERDICTS = ("NOT_RUN", "PASS", "WARN", "FAIL")
-_AUDIT_KEYS = ("id", "question", "figure", "rule", "verdict")
 
 
 class Figure(NamedTuple):
@@ -52,10 +55,9 @@ def write_html(
 
     The page needs no other file. Its head has, for each defense, the accuracy without an attack,
     under the attacks of the run, under the adaptive worst case if the rows have it, and the
-    certified one if there is a `certificate.json`. Then comes the verdict on the evaluation, from
-    `audit.json`: a list of rows, or a mapping with these as `rows`; each row is a mapping with
-    `id`, `question`, `figure`, `rule`, `verdict` (PASS, WARN, FAIL or NOT_RUN) and, if it likes, a
-    `reason`. Tables, plots, galleries, flags and versions follow.
+    certified one if there is a `certificate.json`. Beside them stands the verdict on the
+    evaluation, from `audit.json`: what `write_verdicts` writes; or `Verdict.as_dict()` or its rows
+    alone, for all defenses. Its rows, tables, plots, galleries, flags and versions follow.
 
     Args:
         folder: of the run; the two files are looked for here.
@@ -75,13 +77,14 @@ def write_html(
     certificate = _read(folder / "certificate.json", _checked_certificate)
     table, warning = table_of(rows), warning_of(rows)
     defenses = list(dict.fromkeys(row.defense for row in rows))
+    audits = read_verdicts(folder / "audit.json")
     template = _environment().get_template("report.html.jinja")
     text = template.render(
         title=names_of(rows),
         counts=counts_of(rows),
         warning=warning,
-        defenses=[(display_name(name), _headline(name, rows, certificate)) for name in defenses],
-        audit=_audit(_read(folder / "audit.json", _checked_audit)),
+        defenses=[_defense(name, rows, certificate, audits) for name in defenses],
+        audits=[(one["defense"] and display_name(one["defense"]), one) for one in audits],
         certificate=certificate,
         table=table._replace(notes=[note for note in table.notes if note != warning]),
         left=LEFT,
@@ -99,6 +102,29 @@ def _environment() -> jinja2.Environment:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+
+
+def _defense(
+    name: str, rows: Sequence[Row], certificate: Mapping[str, Any] | None,
+    audits: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The head of one defense: its name, its verdict and its numbers."""
+    figures, verdict = _headline(name, rows, certificate), None
+    for one in audits:
+        if one["defense"] in (None, name):
+            verdict = one["overall"]
+            figures += _of_audit(one)
+    return {"name": display_name(name), "verdict": verdict, "figures": figures}
+
+
+def _of_audit(audit: Mapping[str, Any]) -> list[Figure]:
+    """The robust accuracy that an audit measured, if it did."""
+    if audit["headline"] is None:
+        return []
+    words = [NORM_NAMES.get(audit["norm"], "")]
+    words += [f"epsilon = {audit['epsilon']:g}"] if audit["epsilon"] is not None else []
+    words += ["upper bound only" if audit["overall"] == "FAIL" else ""]
+    return [Figure("in the audit", _percent(audit["headline"]), ", ".join(filter(None, words)))]
 
 
 def _headline(
@@ -145,15 +171,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _audit(rows: list[dict[str, Any]] | None) -> dict[str, Any] | None:
-    """The rows of a sanity check with their gravest verdict, and how many have each."""
-    if rows is None:
-        return None
-    overall = max((row["verdict"] for row in rows), key=_VERDICTS.index, default="NOT_RUN")
-    counts = {name: sum(row["verdict"] == name for row in rows) for name in _VERDICTS[::-1]}
-    return {"overall": overall, "counts": counts, "rows": rows}
-
-
 def _pictures(rows: Sequence[Row], galleries: Sequence[Gallery]) -> list[Picture]:
     found = [
         ("Accuracy by strength of the attack", draw_accuracy_vs_strength(rows)),
@@ -171,17 +188,6 @@ def _read(path: pathlib.Path, check: Any) -> Any:
         return None
     with reading(path, "delete it, or write it anew"):
         return check(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _checked_audit(document: Any) -> list[dict[str, Any]]:
-    rows = document["rows"] if isinstance(document, dict) else document
-    for row in rows:
-        if missing := [name for name in _AUDIT_KEYS if name not in row]:
-            raise ValueError(f"a row must have {', '.join(missing)}. Received: {row!r}")
-        if row["verdict"] not in _VERDICTS:
-            expected = ", ".join(_VERDICTS)
-            raise ValueError(f"verdict must be one of {expected}. Received: {row['verdict']!r}")
-    return [{"reason": "", **row} for row in rows]
 
 
 def _checked_certificate(document: Any) -> dict[str, Any]:

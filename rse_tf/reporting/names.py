@@ -17,7 +17,7 @@ _ATTACKS = {
     "rand_fgsm": "R+FGSM",
 }
 _DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "stl10": "STL-10"}
-_NORMS = {"linf": "L-infinity", "l2": "L2"}
+NORM_NAMES = {"linf": "L-infinity", "l2": "L2"}
 _ACRONYM = 4  # letters of a name that is one, such as FGSM
 _STRENGTHS = {"const": "c"}
 
@@ -36,7 +36,7 @@ def attack_name(attack: str) -> str:
 def norm_of(row: Row) -> str:
     """Returns the norm that an attack was set to, empty where it has but one."""
     norm = row.parameters.get("norm", "")
-    return _NORMS.get(norm, str(norm))
+    return NORM_NAMES.get(norm, str(norm))
 
 
 def dataset_name(dataset: str) -> str:

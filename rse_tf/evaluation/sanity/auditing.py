@@ -137,8 +137,8 @@ def _default_attacks(subject: Subject, epsilon: float, norm: str) -> list[Attack
         APGD(subject.model, epsilon, steps=50, **options),
     ]
     if subject.num_classes >= 4:
-        others = {"loss": "dlr_targeted", "num_targets": 3, "steps": 30}
-        attacks.append(APGD(subject.model, epsilon, **others, **options))
+        options |= {"loss": "dlr_targeted", "num_targets": 3}
+        attacks.append(APGD(subject.model, epsilon, steps=30, **options))
     return attacks
 
 

@@ -76,7 +76,8 @@ def d7_binarisation(
         label = np.zeros([1], np.int32)
         found += bool(problem.margins(attack(image[None], label).adversarial)[0] > 0)
         many = np.repeat(image[None], _INNER, axis=0)
-        points = random_points(many, epsilon, norm, subject.bounds, [seeds.BINARISATION, number, _TRIES])
+        seed = [seeds.BINARISATION, number, _TRIES]
+        points = random_points(many, epsilon, norm, subject.bounds, seed)
         by_chance += bool((problem.margins(points) > 0).any())
     if 2 * planted < len(images):
         return D7.not_run(f"an example could be planted near {planted} of {len(images)} images")
