@@ -115,6 +115,24 @@ def test_the_gravest_row_is_the_verdict(as_mapping: bool, tmp_path: Path) -> Non
     assert "A check failed: every accuracy under attack is an upper bound." in page.text
 
 
+def test_the_verdict_of_each_defense_stands_beside_its_numbers(tmp_path: Path) -> None:
+    verdicts = [
+        {"defense": "none", "headline": 0.25, "rows": [audit_row("A1", "PASS")]},
+        {"defense": "rse", "headline": 0.65, "rows": [audit_row("A1", "WARN"),
+                                                      audit_row("D4", "FAIL")]},
+    ]  # fmt: skip
+    page = page_of(tmp_path, audit={"norm": "l2", "epsilon": 0.5, "verdicts": verdicts})
+    spans = page.texts["span"]
+    assert "FAIL: upper bound only" in spans and "PASS" in spans
+    assert {"25.0 %", "65.0 %"} <= set(page.texts["b"])
+    assert "L2, epsilon = 0.5" in spans and "L2, epsilon = 0.5, upper bound only" in spans
+    assert page.texts["h3"] == ["no defense", "RSE"] * 2  # above their numbers and their rows
+    assert page.text.count("A check failed") == 1
+    # Of a verdict that names no defense, all are judged.
+    page = page_of(tmp_path, audit=[audit_row("D4", "FAIL")])
+    assert page.texts["span"].count("FAIL: upper bound only") == 2
+
+
 def test_without_a_check_the_page_says_what_that_means(tmp_path: Path) -> None:
     text = page_of(tmp_path).text
     assert "No sanity check" in text and "upper bound" in text and "certified" not in text

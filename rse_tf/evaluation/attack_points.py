@@ -88,7 +88,7 @@ def audit_ball(run: Any) -> tuple[str, float]:
     Raises:
         ArgumentError: if no distance is above 0.
     """
-    norm = run.norm if run.suite == "paper" else run.norms[0]
+    norm = (run.norm or "linf") if run.suite == "paper" else run.norms[0]
     usual = (dataset_defaults(run.dataset, run.model)["epsilon"],)
     of_suite = run.l2_epsilon if norm == "l2" and run.suite != "paper" else None
     largest = max(of_suite or run.epsilon or usual)

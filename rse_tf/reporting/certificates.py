@@ -77,7 +77,10 @@ def write_certificates(
 
 
 def read_certificates(
-    path: str | os.PathLike[str], defense: str, flags: Mapping[str, Any], numbers: Sequence[int] | np.ndarray
+    path: str | os.PathLike[str],
+    defense: str,
+    flags: Mapping[str, Any],
+    numbers: Sequence[int] | np.ndarray,
 ) -> list[Certificate] | None:
     """Reads what `write_certificates` wrote of a defense; `None` if there is nothing of it.
 

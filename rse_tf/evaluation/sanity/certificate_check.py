@@ -26,7 +26,7 @@ _GROUPS = 4
 # How far inside its radius an image is moved, for the rounding of float32.
 _INSIDE = 0.999
 # Votes on an attacked image, and the error with which these call it fooled.
-_VOTES, _ERROR = 500, 0.001
+_VOTES, _ERROR = 1000, 1e-5
 
 
 def checked_certificate(
@@ -59,7 +59,7 @@ def attacked_certificate(suite: Suite, certificate: Sequence[Certificate]) -> Sa
     the radius, and is not clipped: the certificate is of all real pixels. Then the network votes,
     under the noise of the certificate. An image counts as fooled if its certified class has
     less than half of the votes by more than chance: votes for a class of probability 1/2 or more
-    do so with probability 0.001 at most, which the row adds to the certificate's own error.
+    do so with probability 1e-5 at most, which the row adds to the certificate's own error.
 
     Args:
         suite: of the model that is certified; attacks the images.
