@@ -77,10 +77,10 @@ def audit(
         bounds: smallest and largest pixel value. Default (0, 1).
         attacks: attacks of `rse_tf.attacks` with a field `epsilon`, such as `PGD(model, 0.3)`.
             Their model and their epsilon are replaced, a `step_size` that is given is scaled
-            along. All of them break images; the rows about settings look at the first. Default:
-            `PGD` with its own defaults, 40 steps of epsilon / 4; `APGD` on the cross-entropy, 50
-            steps; and for at least 4 classes `APGD` on the targeted DLR loss, 30 steps for each of
-            the 3 likeliest other classes.
+            along. The rows about settings look at the first; each of the others goes for the
+            images that are left. Default: `PGD` with its own defaults, 40 steps of epsilon / 4;
+            `APGD` on the cross-entropy, 50 steps; and for at least 4 classes `APGD` on the
+            targeted DLR loss, 30 steps for each of the 3 likeliest other classes.
         substitute: a model that images are transferred from, such as the same network without
             its defense. Default: of a randomised model, one frozen draw of its noise; else none.
         num_draws: passes that the deployed prediction averages. Default 50 (Liu et al., 2018).
