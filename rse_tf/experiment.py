@@ -49,8 +49,7 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     if pool.is_chief and not may_train:
         _write_flags(config)
     settings, rows = config.evaluation_settings(), list[Row]()
-    galleries: list[Gallery] = []
-    verdicts: dict[str, Verdict] = {}
+    galleries, verdicts = list[Gallery](), dict[str, Verdict]()
     for defense, model in models.items():
         own = config.make_defense(defense).settings()
         training = {"epochs": config.epochs, **own}
@@ -59,6 +58,9 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
         galleries += evaluator.galleries()
         if config.audit and pool.is_chief:
             verdicts[defense] = audit(config, defense, model, dataset)
+        elif evaluator.suite is not None:
+            images = settings.test_images(dataset).images
+            verdicts[defense] = evaluation.suite_verdict(evaluator.suite, images)
     if pool.is_chief:
         report(config, rows, galleries, verdicts)
     pool.barrier()  # a worker that leaves early looks like one that died

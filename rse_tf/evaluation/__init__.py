@@ -8,6 +8,7 @@ from rse_tf.evaluation.metrics import mean_score, score
 from rse_tf.evaluation.regularity import Regularity, measure_regularity
 from rse_tf.evaluation.result import Row, Score, plain
 from rse_tf.evaluation.sanity import SanityRow, Verdict, audit
+from rse_tf.evaluation.sanity.suite_verdict import suite_verdict
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import CertificationSettings, EvaluationSettings, SuiteSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
@@ -42,4 +43,5 @@ __all__ = [
     "measure_stopping",
     "plain",
     "score",
+    "suite_verdict",
 ]

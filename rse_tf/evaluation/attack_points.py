@@ -73,28 +73,22 @@ def check_attack_flags(run: Any) -> None:
             raise ArgumentError(f"--attack={attack} has no targets: leave out --targeted")
     if run.suite != "paper":
         _check_suite(run)
-    if run.audit:
-        audit_ball(run)
+    if run.audit and audit_ball(run)[1] <= 0:
+        raise ArgumentError("--audit needs a distance above 0, such as --epsilon=0.1")
 
 
 def audit_ball(run: Any) -> tuple[str, float]:
-    """Norm and radius of the ball that `--audit` looks into: the largest of the run.
+    """Norm and radius of the ball that a verdict is of: the largest of the run.
 
     Without a distance among its flags it is the L-infinity one of the data set.
 
     Args:
         run: has the flags of a run as attributes.
-
-    Raises:
-        ArgumentError: if no distance is above 0.
     """
     norm = (run.norm or "linf") if run.suite == "paper" else run.norms[0]
     usual = (dataset_defaults(run.dataset, run.model)["epsilon"],)
     of_suite = run.l2_epsilon if norm == "l2" and run.suite != "paper" else None
-    largest = max(of_suite or run.epsilon or usual)
-    if largest <= 0:
-        raise ArgumentError("--audit needs a distance above 0, such as --epsilon=0.1")
-    return norm, float(largest)
+    return norm, float(max(of_suite or run.epsilon or usual))
 
 
 def _check_suite(run: Any) -> None:
