@@ -144,7 +144,7 @@ class AuditRun:
         """
         found = [self.suite.random_search(0.0, 1)]
         for attack in self.attacks:
-            fewer = {"steps": 1} if hasattr(attack, "steps") else {}
+            fewer: dict[str, Any] = {"steps": 1} if hasattr(attack, "steps") else {}
             run = self.suite.run(attack, 0.0, **fewer)
             found += [run.adversarial, run.best]
         control = self.suite.correct(self.suite.worst(found), stream=2)

@@ -15,9 +15,9 @@ from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteOutcome
 def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
     """Judges a suite at the largest distance of its first norm.
 
-    It has the rows that the suite's figures are enough for. Missing are the rows of the model and its gradients, those that take other runs of an attack
-    (`rse_tf.audit` has them), and D5: the suite transfers first, and its direct attacks meet those
-    images only that are left.
+    It has the rows that the suite's figures are enough for. Missing are those of the model and its
+    gradients, those that take other runs of an attack (`rse_tf.audit` has them), and D5: the suite
+    transfers first, and its direct attacks meet only the images that are left.
 
     Args:
         outcome: what the suite found.
