@@ -8,8 +8,11 @@ import numpy as np
 
 from rse_tf.evaluation.confidence import clopper_pearson
 from rse_tf.evaluation.sanity import comparison_rows, model_rows, report_rows, settings_rows
+from rse_tf.evaluation.sanity.auditing import RULES
 from rse_tf.evaluation.sanity.verdict import SanityRow, Verdict
 from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteOutcome
+
+_WHY_NOT = "the suite does not tell; --audit does"
 
 
 def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
@@ -48,8 +51,9 @@ def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
         rows.append(comparison_rows.d4_black_box(steps["square"].correct, white))
     robust = cell.answers.correct.mean(axis=0) > 0.5
     low, high = clopper_pearson(int(robust.sum()), len(robust))
-    rows.sort(key=lambda row: row.id)
-    return Verdict(tuple(rows), float(robust.mean()), (float(low), float(high)))
+    known = {row.id: row for row in rows}
+    every = tuple(known.get(rule.id, rule.not_run(_WHY_NOT)) for rule in RULES)
+    return Verdict(every, float(robust.mean()), (float(low), float(high)))
 
 
 def _worst(steps: Sequence[StepOutcome]) -> np.ndarray:
