@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from rse_tf.models import NetworkSpec
-from rse_tf.training import Trainer
+from rse_tf.training import Objective, Trainer
 from rse_tf.utils.options import check_options, default_values, options_of
 
 
@@ -51,3 +51,22 @@ class Defense(abc.ABC):
             epochs: of the run's trainings.
         """
         return default_values(cls, of_dataset)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveDefense(Defense):
+    """A defense that is a loss: it trains any network by that, also the noisy one of RSE.
+
+    Attributes:
+        with_noise: whether the network has the noise of RSE, as `rse+fast_training` asks for. An
+            attack inside the loss then meets fresh noise at each of its steps. Default False.
+    """
+
+    with_noise: bool = dataclasses.field(default=False, kw_only=True)
+
+    @abc.abstractmethod
+    def objective(self) -> Objective:
+        """What the network is trained to minimise."""
+
+    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+        return trainer.fit(spec if self.with_noise else spec.without_noise(), self.objective())
