@@ -23,9 +23,10 @@ from rse_tf.utils.rules import AT_LEAST_1, NOT_NEGATIVE, POSITIVE
 class WorstCase(Objective):
     """Cross-entropy of PGD images, each from a random start; no clean image counts.
 
-    The network is attacked in training mode, as the published code of Madry et al. and of Wong et
-    al. does it: batch normalisation uses, and keeps, the statistics of each attacked batch, and
-    dropout and noise are drawn anew at each step.
+    The network is attacked as it would be used, in inference mode, like for `adversarial_training`:
+    so batch normalisation counts none of the attack's passes, and an image is attacked whatever its
+    batch is. (The published code of Madry et al. and of Wong et al. attacks in training mode.) The
+    noise of RSE is there in either mode, and anew at each step.
 
     Attributes:
         epsilon: L-infinity distance of the images, in pixel units.
@@ -43,7 +44,7 @@ class WorstCase(Objective):
         self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
     ) -> tf.Tensor:
         adversarial = projected_gradient_sign(
-            lambda x: model(x, training=True),
+            lambda x: model(x, training=False),
             images,
             labels,
             self.epsilon,
