@@ -15,6 +15,7 @@ from rse_tf.config import Config, ConfigError, config_flags
 from rse_tf.data import DataError
 from rse_tf.training import TrainingError
 from rse_tf.utils.files import FileError, disk_trouble
+from rse_tf.utils.flag_files import FlagFileError, expand
 from rse_tf.utils.options import Flag, as_text
 from rse_tf.utils.ranges import number
 
@@ -34,13 +35,13 @@ def parse(arguments: Sequence[str], description: str) -> Config:
         sys.exit(0)
     values = _define_flags()
     try:
-        rest = values(list(arguments))[1:]
+        rest = values([arguments[0], *expand(arguments[1:])])[1:]
         if rest:
             raise ConfigError(f"flags look like --name=value. Received: {' '.join(rest)}")
         settings = {
             name: _convert(flag, values[name].value) for name, flag in config_flags().items()
         }
-    except (flags.Error, OSError, UnicodeDecodeError) as error:
+    except (flags.Error, FlagFileError) as error:
         raise ConfigError(str(error)) from error
     return Config(**settings)
 

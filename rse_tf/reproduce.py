@@ -14,6 +14,7 @@ from absl import flags
 from rse_tf.config import ConfigError
 from rse_tf.flags import report_mistakes
 from rse_tf.papers import reproduce as papers
+from rse_tf.utils.flag_files import FlagFileError, expand
 
 
 def main(arguments: list[str]) -> None:
@@ -31,8 +32,8 @@ def main(arguments: list[str]) -> None:
         print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{papers.list_tables()}")
         return
     try:
-        extra = own(arguments, known_only=True)[1:]
-    except flags.Error as error:
+        extra = own([arguments[0], *expand(arguments[1:])], known_only=True)[1:]
+    except (flags.Error, FlagFileError) as error:
         raise ConfigError(str(error)) from error
     if own["list"].value:
         print(papers.list_tables())

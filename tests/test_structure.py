@@ -28,7 +28,7 @@ FLOORS = [
     {"papers"},
 ]
 ENTRY_POINTS = {"main", "train", "evaluate", "export", "reproduce", "report"}
-FLOORS.append(ENTRY_POINTS)
+FLOORS += [ENTRY_POINTS, {"__main__"}]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms that know less than the floors below them.

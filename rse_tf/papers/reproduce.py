@@ -23,8 +23,8 @@ from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import load_galleries, read_json
 from rse_tf.training import TrainingError
 from rse_tf.utils.files import DAMAGE, reading
+from rse_tf.utils.flag_files import FOLDER, short_name
 
-FLAGS = pathlib.Path("flags")
 SCALES = ("smoke", "cpu", "paper")
 OUTPUT = "runs"
 # These show the rows of another one in another way.
@@ -77,9 +77,9 @@ def row_files(table: str, pattern: str = "*") -> list[pathlib.Path]:
     """
     if table not in TABLES:
         raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
-    folder = FLAGS / _SAME_ROWS.get(table, table)
+    folder = FOLDER / _SAME_ROWS.get(table, table)
     if not folder.is_dir():
-        raise ConfigError(f"no folder {folder}: run this in a checkout of rse_tf, where flags/ is")
+        raise ConfigError(f"no folder {folder}: install rse_tf anew, it comes with the package")
     files = sorted(folder.rglob("*.flags"))
     names = {path: path.relative_to(folder).with_suffix("").as_posix() for path in files}
     rows = [path for path in files if path.stem not in {"base", *SCALES}]
@@ -95,11 +95,11 @@ def row_files(table: str, pattern: str = "*") -> list[pathlib.Path]:
 def scale_file(row: pathlib.Path, scale: str) -> pathlib.Path:
     """Returns the scale that goes on top of a row: the nearest one above it, or the common one."""
     for folder in row.parents:
-        if folder == FLAGS:
+        if folder == FOLDER:
             break
         if (folder / f"{scale}.flags").exists():
             return folder / f"{scale}.flags"
-    return FLAGS / "scale" / f"{scale}.flags"
+    return FOLDER / "scale" / f"{scale}.flags"
 
 
 def list_tables() -> str:
@@ -167,7 +167,8 @@ def reproduce(
     durations: list[float] = []
     failed = []
     for number, file in enumerate(chosen, start=1):
-        print(f"[{number}/{len(chosen)}] {file}{_time_left(durations, len(chosen))}", flush=True)
+        left = _time_left(durations, len(chosen))
+        print(f"[{number}/{len(chosen)}] {short_name(file)}{left}", flush=True)
         start = time.monotonic()
         if finished_rows(runs[file]) is None:
             keras.backend.clear_session()  # else each row's graphs would stay in memory
@@ -175,7 +176,7 @@ def reproduce(
                 experiment.run(runs[file])
             except TrainingError as error:  # the other rows can do without this one
                 print(f"error: {error}", flush=True)
-                failed.append(str(file))
+                failed.append(short_name(file))
             durations.append(time.monotonic() - start)
         else:
             print(f"finished before: {runs[file].workdir}", flush=True)
@@ -273,7 +274,7 @@ def _config(
     extra: Sequence[str],
     data_dir: str | None,
 ) -> Config:
-    folder = file.relative_to(FLAGS).with_suffix("")
+    folder = file.relative_to(FOLDER).with_suffix("")
     flags = [
         "rse_tf.reproduce",
         f"--flagfile={file}",
