@@ -66,7 +66,7 @@ def _write_flags(config: Config) -> None:
 def _train_substitute(
     config: Config, dataset: data.Dataset, may_train: bool = True
 ) -> keras.Model | None:
-    """The network to attack in place of the defenses, if there is to be one."""
+    """The network to attack in place of the defenses, or `None`."""
     if config.substitute is None or not config.attacks:
         return None
     # Trained from another seed: what an attacker without access to the defense has.

@@ -1,4 +1,4 @@
-"""What all attacks share: checked arguments, one compiled graph, honest bookkeeping."""
+"""The base class of attacks: checked arguments, one compiled graph, a fresh check of success."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rse_tf.utils.options import options_of
 
 
 class AttackResult(NamedTuple):
-    """What an attack found, one entry per image.
+    """The result of an attack, one entry per image.
 
     Attributes:
         adversarial: the perturbed images, float32 `[batch, height, width, channels]`.
@@ -154,7 +154,7 @@ class Attack(RunFacts, abc.ABC):
         return {name: tf.constant(v) for name, v in values.items()}
 
     def _graph(self, image_shape: tuple[int, ...], targeted: bool) -> Any:
-        # Whatever the trace depends on is in the key; the rest are tensors.
+        # The key has everything that the trace depends on; the rest are tensors.
         static = tuple(
             getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -195,7 +195,7 @@ class Attack(RunFacts, abc.ABC):
         return self._graphs[key]
 
     def _stacked_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """What the model returns, float32."""
+        """Logits `[batch, classes]`, or stacked `[members, batch, classes]`, float32."""
         return self._classifier()(images)
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:

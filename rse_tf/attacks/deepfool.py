@@ -12,7 +12,7 @@ from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.base import Attack, AttackResult, per_image
 from rse_tf.utils.options import option
 
-# What each step goes beyond the boundary, in units of the pixel range: the authors' code adds 1e-4.
+# Each step goes this far beyond the boundary, in units of the pixel range; the authors' code: 1e-4.
 # A share of the gap alone leads nowhere once the gap is down to the rounding of the logits.
 _BEYOND = 1e-4
 # Of the way to the boundary, what each step goes at least, however many pixels a bound holds. The
@@ -107,7 +107,7 @@ class DeepFool(Attack):
         finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
         unfooled = (order[:, 0] == labels) & finite
         moving = unfooled & (i < scalars["steps"])
-        # What has its label still, has it on top.
+        # An image that still has its label has it as the top class.
         over = (1 + scalars["overshoot"]) * self._over_the_boundary(walk.x, logits, gradients)
         ahead = tf.clip_by_value(walk.x + over, *self.bounds)
         return _Walk(

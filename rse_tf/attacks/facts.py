@@ -1,4 +1,4 @@
-"""What a run must know of an attack, told by the attack's own class."""
+"""The facts of an attack that a run needs, stated by the attack's own class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rse_tf.utils.options import Option, options_of
 
-# What of an ensemble the attacker differentiates; the first two are Grad. 1 and Grad. 2 of
+# The loss of an ensemble that the attacker differentiates; the first two are Grad. 1 and Grad. 2 of
 # Strauss et al. (2017), section 3.
 GRADIENTS = ("member", "mean_loss", "mean_probability")
 

@@ -1,4 +1,4 @@
-"""What the fast gradient sign method and its descendants share."""
+"""The loop shared by FGSM, R+FGSM, BIM, MIM and PGD."""
 
 from __future__ import annotations
 

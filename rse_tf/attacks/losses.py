@@ -1,4 +1,4 @@
-"""What attacks read from a model: one opinion per image, or several stacked ones."""
+"""Losses on logits of one model, or on stacked logits of several members or draws."""
 
 from __future__ import annotations
 

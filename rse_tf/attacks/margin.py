@@ -1,4 +1,4 @@
-"""What the attacks on the margin between logits share: who wins, and the closest win so far."""
+"""Shared by attacks on the logit margin: the margin, and the closest adversarial image so far."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Descent(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a descent came to, one image per row."""
+    """The end of a descent, one image per row."""
 
     last: tf.Tensor  # the last iterate, [batch, height, width, channels]
     best: tf.Tensor  # the closest adversarial image
@@ -51,7 +51,7 @@ def warn_of_a_const_for_unit_pixels(
 
 
 def margin_of(logits: tf.Tensor, classes: tf.Tensor, targeted: bool) -> tf.Tensor:
-    """By how much the attack wins, in logits `[batch]`; negative while it has not."""
+    """The attack's margin in logits `[batch]`: positive where it succeeds."""
     chosen = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False)
     other = tf.reduce_max(tf.where(chosen, -float("inf"), logits), axis=-1)
     own = tf.gather(logits, classes, batch_dims=1)

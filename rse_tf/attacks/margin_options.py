@@ -1,4 +1,4 @@
-"""What the attacks on the margin can be set to: a fixed c, or a search for it."""
+"""Options of the attacks on the logit margin: a fixed c, or a search for it."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class PGD(GradientSign):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         if self.norm == "linf":
             return tf.sign(gradient), memory
-        # What a bound holds would take its part of the length and not move.
+        # A pixel at a bound would take its share of the length and not move.
         low, high = self.bounds
         gradient = tf.where(tf.where(gradient < 0, x > low, x < high), gradient, 0.0)
         # First to a largest entry of 1: the squares of tiny gradients would vanish.

@@ -1,4 +1,4 @@
-"""Coordinates of ZOO: where the modifier lives, which of it to look at, and what is seen."""
+"""Coordinates of ZOO: the space of the modifier, the choice of coordinates, the estimates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rse_tf.attacks.randomness import uniform_linf
 
 # Importance sampling knows the picture as 8 x 8 regions per channel.
 _REGIONS = 8
-# What a coordinate keeps of the largest weight: without it, a region that the first iterations
-# happened to miss would never be looked at.
+# Smallest weight of a coordinate, as a share of the largest. Without it, a region that the first
+# iterations happen to miss would never be chosen.
 _SMALLEST_WEIGHT = 0.01
 
 # From the sides of some differences, each `[rows, height, width, channels]`, and the image that
@@ -24,7 +24,7 @@ Hinge = Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
 
 
 class Level(NamedTuple):
-    """What the modifier, flat `[batch, size]`, does to the images at one size of it."""
+    """The effect of a flat modifier `[batch, size]` on the images, at one resolution."""
 
     origin: tf.Tensor  # what the modifier is added to, [batch, height, width, channels]
     center: tf.Tensor  # the images in pixels, from which the distance counts

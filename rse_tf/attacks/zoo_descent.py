@@ -13,7 +13,7 @@ from rse_tf.attacks.zoo_solvers import Moments
 
 
 class Task(NamedTuple):
-    """What stays as it is during a descent, one image per row."""
+    """The constants of a descent, one image per row."""
 
     origin: tf.Tensor  # what the modifier is added to: pixels, or their place in tanh space
     center: tf.Tensor  # the image in pixels, from which the distance counts
@@ -23,7 +23,7 @@ class Task(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a descent changes, one image per row."""
+    """The state of a descent, one image per row."""
 
     modifier: tf.Tensor  # flat, [batch, size]
     moments: Moments

@@ -1,4 +1,4 @@
-"""What ZOO can be set to beside what it shares with C&W."""
+"""Options of ZOO that C&W does not have."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ZOOOptions(CarliniWagnerL2):
 
     @property
     def _unit(self) -> float:
-        """What the modifier counts in: pixels have a range, tanh space has none."""
+        """The unit of the modifier: pixels have a range, tanh space has none."""
         return 1.0 if self.tanh_space else self._range
 
     def _check_images(self, images: Any) -> np.ndarray:

@@ -158,7 +158,7 @@ def _prepare(builder, name: str) -> None:  # type: ignore[no-untyped-def]
     tfds_downloader.MAX_RETRIES = 6
     try:
         builder.download_and_prepare()
-    # Whatever its many downloaders raise: requests, urllib3, checksum and file errors.
+    # Its downloaders raise many kinds of errors: requests, urllib3, checksums, files.
     except Exception as error:
         raise DataError(
             f"{name}: not prepared in {builder.data_dir}, and downloading it failed "

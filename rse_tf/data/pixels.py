@@ -6,7 +6,7 @@ import numpy as np
 
 # Arithmetic in float32 leaves pixels a rounding outside [0, 1]: as much is clipped.
 SLACK = 1e-5
-# What integers without a range of their own can be read by; of all others nobody knows.
+# Divisors for integer types whose pixel range is known; other types are ambiguous.
 _HIGHEST = {"bool": 1, "uint8": 255, "uint16": 65535}
 # From so few channels up it is an axis of an image's height or width.
 _MOST_CHANNELS = 4

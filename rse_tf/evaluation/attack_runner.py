@@ -57,7 +57,7 @@ class AttackSetting:
 
 @dataclasses.dataclass(frozen=True)
 class AttackOutcome:
-    """What one attack setting found.
+    """The result of one attack setting.
 
     Attributes:
         results: one, or one for each member if it is attacked by the gradient of its members.
@@ -133,7 +133,7 @@ class AttackRunner:
         return AttackOutcome(results, seconds, self._parameters(setting), gradient, targets)
 
     def _parameters(self, setting: AttackSetting) -> dict[str, Any]:
-        """What a row says of its attack, but for the gradient."""
+        """The attack settings that a row records, except the gradient."""
         settings = self._settings
         found = {
             **setting.point,

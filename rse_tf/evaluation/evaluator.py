@@ -64,7 +64,7 @@ class Evaluator:
         draws = settings.num_draws if is_random(model) else (1,)
         self._scorers = [self._scorer(model, number) for number in draws]
         self._kept: list[tuple[str | None, AttackResult]] = []
-        # What several rows need.
+        # Shared by several rows.
         self._single: dict[int, list[Scorer]] = {}
         self._clean: dict[Scorer, np.ndarray] = {}
 

@@ -59,7 +59,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one attack setting did to one defense.
+    """The score of one defense under one attack setting.
 
     Numbers may come as NumPy scalars. They are kept as plain Python ones with 10 significant
     digits, so that a row is equal to itself after a round trip through JSON. NaN in a field that

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """What an evaluation is told. Most fields are flags, and `rse_tf.config` has their defaults.
+    """Settings of an evaluation. Most fields are flags, and `rse_tf.config` has their defaults.
 
     Attributes:
         dataset: name of the data set, for the rows.

@@ -1,4 +1,4 @@
-"""What a self-ensemble saves that stops when it is sure, and what that costs."""
+"""Measures how many draws early stopping saves, and how often it changes the class."""
 
 from __future__ import annotations
 

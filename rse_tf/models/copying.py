@@ -258,7 +258,7 @@ def _together(layer: keras.layers.Layer, without: set[int]) -> list[keras.layers
 
 
 def _copy_own_state(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """What a `.keras` file would hold of a layer without the layers inside it."""
+    """The state that a `.keras` file stores for a layer, without its inner layers."""
     store: dict[str, Any] = {}
     layer.save_own_variables(store)
     copy.load_own_variables(

@@ -49,7 +49,7 @@ def export_model(
     format: str,
     verbose: bool | None,
 ) -> None:
-    """What `export` of our models does in place of Keras': the noise does not repeat.
+    """Exports a model so that its noise does not repeat, unlike Keras' own `export`.
 
     What Keras exports by itself holds the random streams as they were, so that every process
     that loads it draws the same noise.
@@ -86,7 +86,7 @@ class _Served(tf.Module):
 
         def serve(images: tf.Tensor) -> tf.Tensor:
             # A SavedModel stores the random streams as they were, so that every process that
-            # loads it would draw the same noise, and whoever has the file could tell which.
+            # loads it would draw the same noise, and anyone with the file could compute it.
             for stream in streams:
                 stream.assign([_entropy(), 0])
             return checked(images)

@@ -1,13 +1,13 @@
-"""When a vote is decided before all of its ballots are counted."""
+"""Early stopping of a self-ensemble: after how many draws the class is settled."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-# Looks at the vote before its end. More would stop a little earlier, and cost a stricter test.
+# Checks before the last draw. More would stop a little earlier, but need a stricter test.
 _LOOKS = 4
-# The lead at which the first look can decide.
+# The lead at which the first check can decide.
 _CLEAR_LEAD = 0.9
 
 

@@ -42,7 +42,7 @@ _TRAINING: dict[str, dict[str, Any]] = {
     "adversarial_training": {"rho": 0.5},
     "distillation": {"temperature": 10.0},
 }
-# What a clean column drops of an attack that a line asks for.
+# Attack settings of a row header that a clean column ignores.
 _NO_ATTACK: dict[str, Any] = dict.fromkeys(
     ("attack_draws", "epsilon", "gradient", "step_size", "steps", "targeted")
 ) | {"attack": "none"}

@@ -68,7 +68,7 @@ class PaperTable:
 
 
 def _notes(cells: list[Cell]) -> list[str]:
-    """What the marks in the cells mean, as far as there are any."""
+    """Explains the marks in the cells."""
     notes = []
     if sources := _joined(cell.source for cell in cells if cell.source):
         notes.append(f"Each cell is ours (published). Published: {sources}.")

@@ -253,7 +253,7 @@ def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
 def _command(
     table: str, scale: str, output: str, pattern: str, extra: Sequence[str]
 ) -> str:
-    """What stands in the head of a table; where the data lies is nobody else's business."""
+    """The command in the head of a table, without local data folders."""
     own = [f"--table={table}", f"--scale={scale}"]
     own += [] if pattern == "*" else [f"--rows={pattern}"]
     own += [] if output == OUTPUT else [f"--output={output}"]

@@ -80,7 +80,7 @@ def _noise(init_noise: float, inner_noise: float) -> dict[str, Any]:
 
 
 def _rse(dataset: str = "cifar10", model: str = "vgg16") -> dict[str, Any]:
-    """What an RSE row of the paper's Table 1 is."""
+    """The RSE row of the paper's Table 1."""
     return {**_noise(*_NOISE[dataset, model]), "num_draws": 50}
 
 

@@ -43,7 +43,7 @@ TOLERATED = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """What the cells of a table hold.
+    """The quantity in the cells of a table.
 
     Args:
         name: its name, with the unit.

@@ -21,7 +21,7 @@ SCHEMA = 1
 # More than rounding to the two decimals of the printed table can explain.
 _ROUNDING = 1e-4
 _LEFT = ("run", "dataset", "model", "defense", "attack", "strength")
-# What of a row becomes columns of a CSV file with a prefix.
+# Fields of a row that become CSV columns with a prefix.
 _PREFIXES = {"parameters": "param", "noise": "noise", "training": "training"}
 
 

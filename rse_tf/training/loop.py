@@ -25,7 +25,7 @@ _EVALUATION_BATCH = 256
 
 
 class TrainingError(RuntimeError):
-    """A training cannot be done, or was not."""
+    """A network cannot be trained, or is not trained."""
 
 
 class TrainingDivergedError(TrainingError):

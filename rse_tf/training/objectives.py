@@ -1,4 +1,4 @@
-"""What a training minimises."""
+"""Training losses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Objective(abc.ABC):
         """
 
     def facts(self) -> dict[str, Any]:
-        """What the trained weights follow from, as JSON: the objective's part of a key."""
+        """The settings that determine the trained weights, as JSON: part of the cache key."""
         return {"name": type(self).__name__, **dataclasses.asdict(self)}
 
 

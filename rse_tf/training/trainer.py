@@ -1,4 +1,4 @@
-"""Trained models: looked up, taken up again, or trained."""
+"""Finds a trained model, resumes its training, or trains it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NotTrainedError(TrainingError):
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Trains networks on one data set and keeps them for whoever needs the same again.
+    """Trains networks on one data set and stores them for reuse.
 
     Attributes:
         dataset: the images.

@@ -1,1 +1,1 @@
-"""What every room may use: the contract of classifiers, and checks of arguments."""
+"""Tools for all rooms: the contract of classifiers, checks of arguments, files, log."""

@@ -28,7 +28,7 @@ _BRIGHTER = (1000.0, 30.0, 3.0)
 
 
 class Output(NamedTuple):
-    """What a model returned at its first look.
+    """The output of a model at its first check.
 
     Attributes:
         shape: of its logits, with `None` for the batch: `(None, classes)`, or
@@ -44,7 +44,7 @@ class Output(NamedTuple):
         return int(self.shape[-1])  # type: ignore[arg-type]
 
 
-# By the model, and gone with it: one look for each model and shape, whoever takes it.
+# Keyed weakly by the model: each model is checked once per image shape, for all callers.
 _seen: weakref.WeakKeyDictionary[Any, dict[Any, dict[Any, Output]]] = weakref.WeakKeyDictionary()
 
 
@@ -235,7 +235,7 @@ def _takes_training(model: Any) -> bool:
 
 
 def _outputs_of(model: Any) -> dict[Any, Output]:
-    """What is known of a model already, by the shape of its images."""
+    """Results of earlier checks of a model, by image shape."""
     # A bound method is a new object each time it is named; its model and function are not.
     owner, function = getattr(model, "__self__", model), getattr(model, "__func__", None)
     try:

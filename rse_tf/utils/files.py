@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and folders that one process writes at a time."""
+"""Atomic writes, and folders that one process writes at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import filelock
 
 from rse_tf.utils.log import log
 
-# What reading a damaged file of ours raises: JSON, NumPy's archives, HDF5.
+# Errors of reading a damaged file: JSON, NumPy's archives, HDF5.
 DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
@@ -28,7 +28,7 @@ class FileError(RuntimeError):
 
 
 def disk_trouble(error: Exception) -> str | None:
-    """What is wrong with the disk or a path, and what to do; `None` for errors of other kinds.
+    """Explains an error of the disk or a path and gives advice; `None` for other errors.
 
     Args:
         error: an OSError, or what a library made of one.

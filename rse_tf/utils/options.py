@@ -31,7 +31,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a class says of a field that is a flag; see `option`."""
+    """Facts of a field that is a flag; see `option`."""
 
     help: str
     flag: str | None = None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-# What a number of these flags, or each of several, must be.
+# The ranges of numeric flags; of a flag with several values, each must be in it.
 RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("image_size", "epochs", "batch_size", "attack_draws", "num_images",
       "attack_batch_size", "num_draws", "eval_seeds", "members",
