@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 import rse_tf
-from rse_tf import data, defenses
+from rse_tf import data
 from rse_tf.config import Config, ConfigError
+from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import Evaluator, Gallery, Row, Scorer
 from rse_tf.models import MODELS, NetworkSpec, export_classifier
 from rse_tf.reporting import format_table, write_report
@@ -48,7 +49,7 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     settings, rows = config.evaluation_settings(), list[Row]()
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        training = config.defense_settings().of(defense)
+        training = config.make_defense(defense).settings()
         evaluator = Evaluator(settings, defense, model, dataset, substitute, pool, training)
         rows += evaluator.rows()
         galleries += evaluator.galleries()
@@ -164,15 +165,16 @@ def train_defense(
     """
     trainer, spec = _trainer(config, dataset, may_train), network_spec(config, dataset)
     try:
-        return defenses.train(defense, spec, trainer, config.defense_settings())
+        return config.make_defense(defense).train(spec, trainer)
     except NotTrainedError as error:
         raise NotTrainedError(f"{defense}: {error}") from error
 
 
 def train_member(config: Config, defense: str, number: int, dataset: data.Dataset) -> None:
     """Trains one member of an ensemble, unless that is done, for later runs."""
-    trainer, spec = _trainer(config, dataset), network_spec(config, dataset)
-    defenses.train_member(defense, number, spec, trainer, config.defense_settings())
+    ensemble = config.make_defense(defense)
+    assert isinstance(ensemble, Ensemble)
+    ensemble.train_member(number, network_spec(config, dataset), _trainer(config, dataset))
 
 
 def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
@@ -197,12 +199,8 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
         name=name,
         input_shape=dataset.image_shape,
         num_classes=dataset.num_classes,
-        init_noise=float(config.init_noise or 0.0),
-        inner_noise=float(config.inner_noise or 0.0),
-        distribution=config.noise_distribution,
-        init_noise_at=config.init_noise_at,
+        noise=config.noise_settings(),
         activation=config.activation,
-        sampler=config.noise_sampler,
     )
 
 

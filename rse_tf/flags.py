@@ -16,8 +16,7 @@ from rse_tf.data import DataError
 from rse_tf.training import TrainingError
 from rse_tf.utils.files import FileError, disk_trouble
 from rse_tf.utils.flag_files import FlagFileError, expand
-from rse_tf.utils.options import Flag, as_text
-from rse_tf.utils.ranges import number
+from rse_tf.utils.options import Flag, as_text, number
 
 
 def parse(arguments: Sequence[str], description: str) -> Config:

@@ -9,7 +9,7 @@ import pytest
 
 from rse_tf import flags
 from rse_tf.config import Config
-from rse_tf.defaults import DATASET_DEFAULTS
+from rse_tf.data import DATASETS
 
 
 def parse(*arguments: str) -> Config:
@@ -175,14 +175,16 @@ def test_what_the_defenses_are_set_to_follows_the_data_set(
     dataset: str, temperature: float, epsilon: float
 ) -> None:
     run = Config(dataset=dataset, members=7, epochs=5, retraining_epsilon=(0.0, 0.5))
-    found = run.defense_settings()
-    assert (found.temperature, found.training_epsilon) == (temperature, epsilon)
-    assert (found.members, found.rho, found.image_noise) == (7, 0.5, 0.05)
-    assert (found.retraining_epsilon, found.retraining_epochs) == ((0.0, 0.5), 8)  # 1.5 * 5
+    assert (run.members, run.rho, run.image_noise) == (7, 0.5, 0.05)
+    assert run.make_defense("distillation").settings() == {"temperature": temperature}
+    assert run.make_defense("ensemble_bagging+adversarial_training").settings() == {
+        "training_epsilon": epsilon, "rho": 0.5}  # fmt: skip
+    assert run.make_defense("adversarial_retraining").settings() == {
+        "retraining_epsilon": (0.0, 0.5), "retraining_epochs": 8}  # fmt: skip
     assert run.training_settings().epochs == 5 and run.training_settings().optimizer == "sgd"
 
 
-@pytest.mark.parametrize("dataset", [*DATASET_DEFAULTS, "svhn_cropped"])
+@pytest.mark.parametrize("dataset", [*DATASETS, "svhn_cropped"])
 def test_what_is_given_beats_every_default(dataset: str) -> None:
     given = {"model": "cifar_cnn", "init_noise": 0.0, "inner_noise": 0.0, "epochs": 1,
              "learning_rate": 0.7, "schedule": "paper", "augmentation": "none", "num_images": 5,

@@ -16,21 +16,21 @@ import pytest
 from trainings import SETTINGS, TINY, TINY_SPEC, Recorder
 
 from rse_tf import defenses
-from rse_tf.defenses import DEFENSES, DefenseSettings
-from rse_tf.defenses.ensembles import bagging
+from rse_tf.defenses import DEFENSES
+from rse_tf.defenses.ensembles import Bagging
 from rse_tf.layers import BReLU, noise_layers
-from rse_tf.models import AveragedEnsemble
+from rse_tf.models import NoiseSettings
 from rse_tf.training import CrossEntropy, Trainer
 
 ONE_EPOCH = dataclasses.replace(SETTINGS, epochs=1)
-RETRAINED = DefenseSettings(retraining_epochs=1, members=2)
+RETRAINED = {"retraining_epochs": 1}
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, keras.Model]:
     """Every defense, trained for an epoch; they share what they can."""
     trainer = Trainer(TINY, ONE_EPOCH, tmp_path_factory.mktemp("models"))
-    return {name: defenses.train(name, TINY_SPEC, trainer, RETRAINED) for name in DEFENSES}
+    return {name: defenses.make(name, RETRAINED).train(TINY_SPEC, trainer) for name in DEFENSES}
 
 
 def test_every_defense_gives_a_float32_classifier(networks: dict[str, keras.Model]) -> None:
@@ -46,7 +46,7 @@ def test_defenses_are_noisy_where_they_say(networks: dict[str, keras.Model]) -> 
         name: {(layer.stddev, layer.active) for layer in noise_layers(model) if layer.stddev}
         for name, model in networks.items()
     }
-    noise = [TINY_SPEC.init_noise, TINY_SPEC.inner_noise]
+    noise = [TINY_SPEC.noise.init_noise, TINY_SPEC.noise.inner_noise]
     assert found == {
         **dict.fromkeys(("none", "distillation", "adversarial_training",
                          "adversarial_retraining"), set()),
@@ -98,18 +98,16 @@ def test_its_noise_is_on_the_training_images_and_nowhere_else(
 
 def test_the_noise_on_the_images_is_an_option(tmp_path: pathlib.Path) -> None:
     trainer = Recorder(TINY, SETTINGS, tmp_path)
-    settings = DefenseSettings(image_noise=0.2)
-    exact = dataclasses.replace(TINY_SPEC, sampler="exact")
-    defenses.train("robust_opt_brelu", exact, trainer, settings)
+    exact = dataclasses.replace(TINY_SPEC, noise=NoiseSettings(0.4, 0.3, sampler="exact"))
+    defenses.make("robust_opt_brelu", {"image_noise": 0.2}).train(exact, trainer)
     ((spec, objective, start, _),) = trainer.fits
-    assert (spec.init_noise, spec.inner_noise, spec.active) == (0.2, 0.0, "training")
-    assert spec.sampler == "exact"
+    assert spec.noise == NoiseSettings(0.2, 0.0, sampler="exact", active="training")
     assert (spec.activation, objective, start) == ("brelu", CrossEntropy(), None)
 
 
 # A kill in the middle of an ensemble.
 
-ENSEMBLE = DefenseSettings(members=2)
+TWO = Bagging(members=2, label="ensemble_bagging")
 SCRIPT = """
 import os, pathlib, signal, sys
 sys.path.insert(0, {tests!r})
@@ -126,7 +124,7 @@ def save_and_die(manager):
 
 tf.train.CheckpointManager.save = save_and_die
 trainer = t.Trainer(t.TINY, t.SETTINGS, pathlib.Path({models!r}))
-t.defenses.train("ensemble_bagging", t.TINY_SPEC, trainer, t.ENSEMBLE)
+t.TWO.train(t.TINY_SPEC, trainer)
 """
 
 
@@ -138,7 +136,7 @@ def test_an_ensemble_killed_in_a_member_goes_on_with_it(tmp_path: pathlib.Path) 
     folders = [
         own.directory(plain)
         for number in range(2)
-        for _, own in [bagging(number, TINY_SPEC, trainer, ENSEMBLE)]
+        for _, own in [TWO.member(number, TINY_SPEC, trainer)]
     ]
     assert len(set(folders)) == 2
     script = SCRIPT.format(tests=os.path.dirname(__file__), models=str(models),
@@ -156,9 +154,7 @@ def test_an_ensemble_killed_in_a_member_goes_on_with_it(tmp_path: pathlib.Path) 
     assert lines[0] == f"{second}going on after epoch 1"
     assert all(line.startswith(second) for line in lines) and len(lines) == SETTINGS.epochs
     assert {file: file.stat().st_mtime_ns for file in folders[0].rglob("*")} == stamps
-    undisturbed = defenses.train(
-        "ensemble_bagging", TINY_SPEC, Trainer(TINY, SETTINGS, tmp_path / "undisturbed"), ENSEMBLE)
-    assert isinstance(undisturbed, AveragedEnsemble)
+    undisturbed = TWO.train(TINY_SPEC, Trainer(TINY, SETTINGS, tmp_path / "undisturbed"))
     for folder, member in zip(folders, undisturbed.members, strict=True):
         resumed = keras.models.load_model(folder / "model.keras").get_weights()
         for ours, theirs in zip(resumed, member.get_weights(), strict=True):

@@ -14,12 +14,10 @@ import scipy.stats
 import tensorflow as tf
 from trainings import DIGITS, SETTINGS, SPEC, TINY, TINY_SPEC, Recorder
 
-from rse_tf import defenses
 from rse_tf.attacks import FGSM
-from rse_tf.defenses import DefenseSettings
-from rse_tf.defenses.adversarial_retraining import AdversarialRetraining
+from rse_tf.defenses.adversarial_retraining import AdversarialRetraining, FGSMRetraining
 from rse_tf.defenses.adversarial_training import AdversarialTraining
-from rse_tf.defenses.distillation import Distillation
+from rse_tf.defenses.distillation import DefensiveDistillation, Distillation
 from rse_tf.training import CrossEntropy, Loop, Objective, Trainer, make_strategy
 
 CLASSES, PIXELS, BATCH = 3, 16, 8
@@ -75,7 +73,7 @@ def test_a_student_minimises_its_cross_entropy_with_the_teacher(temperature: flo
 
 def test_teacher_and_student_are_trained_at_the_temperature(tmp_path: pathlib.Path) -> None:
     trainer = Recorder(TINY, SETTINGS, tmp_path)
-    student = defenses.train("distillation", SPEC, trainer, DefenseSettings(temperature=7.0))
+    student = DefensiveDistillation(temperature=7.0).train(SPEC, trainer)
     (spec, first, start, _), (same, second, other, _) = trainer.fits
     assert spec == same == SPEC.without_noise() and start is other is None
     assert first == CrossEntropy(7.0)
@@ -86,7 +84,7 @@ def test_teacher_and_student_are_trained_at_the_temperature(tmp_path: pathlib.Pa
 def test_teacher_and_student_are_kept_apart_and_reused(tmp_path: pathlib.Path) -> None:
     settings = dataclasses.replace(SETTINGS, epochs=1)
     trainer = Trainer(TINY, settings, tmp_path)
-    student = defenses.train("distillation", TINY_SPEC, trainer, DefenseSettings(temperature=5.0))
+    student = DefensiveDistillation(temperature=5.0).train(TINY_SPEC, trainer)
     # Used at temperature 1: the logits are the network's own.
     assert student.get_config() == TINY_SPEC.without_noise().build("float32").get_config() | {
         "name": student.name}
@@ -94,9 +92,9 @@ def test_teacher_and_student_are_kept_apart_and_reused(tmp_path: pathlib.Path) -
     assert sorted(fact["objective"]["name"] for fact in facts.values()) == [
         "CrossEntropy", "Distillation"]  # fmt: skip
     stamps = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
-    again = defenses.train(
-        "distillation", TINY_SPEC, dataclasses.replace(trainer, may_train=False),
-        DefenseSettings(temperature=5.0))  # fmt: skip
+    again = DefensiveDistillation(temperature=5.0).train(
+        TINY_SPEC, dataclasses.replace(trainer, may_train=False)
+    )
     for ours, theirs in zip(again.get_weights(), student.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
@@ -264,8 +262,8 @@ def test_retraining_starts_from_the_plain_network_with_epochs_of_its_own(
     tmp_path: pathlib.Path,
 ) -> None:
     trainer = Recorder(TINY, SETTINGS, tmp_path)
-    settings = DefenseSettings(retraining_epsilon=(0.05, 0.2), retraining_epochs=9)
-    found = defenses.train("adversarial_retraining", SPEC, trainer, settings)
+    defense = FGSMRetraining(retraining_epsilon=(0.05, 0.2), retraining_epochs=9)
+    found = defense.train(SPEC, trainer)
     (spec, first, start, epochs), (same, second, plain, longer) = trainer.fits
     assert spec == same == SPEC.without_noise()
     assert (first, start, epochs) == (CrossEntropy(), None, SETTINGS.epochs)

@@ -60,9 +60,8 @@ def test_a_row_of_the_rse_paper_is_trained_as_published(name: str) -> None:
     assert (found.weight_decay, found.augmentation, found.dtype_policy) == (
         5e-4, "crop_flip", "float32")  # fmt: skip
     assert row.validation_fraction == 0.1  # the paper chose its checkpoints by the test images
-    defenses = row.defense_settings()
-    assert (defenses.temperature, defenses.retraining_epochs) == (40, 300)
-    assert (defenses.retraining_epsilon, defenses.image_noise) == ((0.1, 0.3), 0.05)
+    assert (row.temperature, row.retraining_epochs) == (40, 300)
+    assert (row.retraining_epsilon, row.image_noise) == ((0.1, 0.3), 0.05)
 
 
 @pytest.mark.parametrize("name", RSE_ROWS)
@@ -104,15 +103,15 @@ def test_a_row_of_the_ensembles_paper_is_its_protocol(name: str) -> None:
     is_mnist = pathlib.Path(name).stem.partition("_")[0] == "mnist"
     assert (row.dataset, row.model) == (
         ("mnist", "mnist_cnn") if is_mnist else ("cifar10", "cifar_cnn"))  # fmt: skip
-    found, defenses = row.training_settings(), row.defense_settings()
+    found = row.training_settings()
     assert found.epochs == (10 if is_mnist else 25)
     assert (found.optimizer, found.learning_rate, found.schedule) == ("adam", 1e-3, "constant")
     assert (found.weight_decay, found.augmentation) == (0, "none")
     assert (row.validation_fraction, row.num_images) == (0, 10_000)
-    assert (defenses.members, defenses.temperature, defenses.rho) == (10, 10, 0.5)
+    assert (row.members, row.temperature, row.rho) == (10, 10, 0.5)
     # Section 4: 0.3 and 0.03 for FGSM; 0.2, 0.025, 8 and 0.02, 0.0025, 8 for BIM.
     scale = 1 if is_mnist else 0.1
-    assert defenses.training_epsilon == pytest.approx(0.3 * scale)
+    assert row.training_epsilon == pytest.approx(0.3 * scale)
     assert row.attack_points("fgsm") == [{"epsilon": pytest.approx(0.3 * scale)}]
     assert row.attack_points("bim") == [{
         "epsilon": pytest.approx(0.2 * scale), "step_size": pytest.approx(0.025 * scale),
@@ -153,7 +152,7 @@ def results(run: Config) -> Iterator[Row]:
                     defense, attack, dataset=run.dataset, model=str(run.model),
                     parameters=parameters, noise=noise if noisy else {}, num_draws=num_draws,
                     gradient=gradient, scored=scored, members=run.members if ensemble else None,
-                    training=run.defense_settings().of(defense), rms_l2=0.5, mean_l2=0.5,
+                    training=run.make_defense(defense).settings(), rms_l2=0.5, mean_l2=0.5,
                 )  # fmt: skip
 
 

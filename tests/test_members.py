@@ -10,14 +10,13 @@ import pytest
 from trainings import DIGITS, SETTINGS, TINY, TINY_SPEC, Recorder
 
 from rse_tf import data, defenses
-from rse_tf.defenses import DEFENSES, ENSEMBLES, DefenseSettings, is_defense
+from rse_tf.defenses import DEFENSES, ENSEMBLES, is_defense
 from rse_tf.defenses.adversarial_training import AdversarialTraining
 from rse_tf.defenses.distillation import Distillation
-from rse_tf.defenses.ensembles import bagging, gauss_noise, mixed, random_init
+from rse_tf.defenses.ensembles import Bagging, GaussNoise, Mixed, RandomInit
 from rse_tf.models import MODELS, AveragedEnsemble, NetworkSpec
 from rse_tf.training import Trainer
 
-MEMBERS = DefenseSettings(members=10, member_noise=0.1)
 ROOT = pathlib.Path("models")
 TRAINER = Trainer(DIGITS, SETTINGS, ROOT)
 SPEC = NetworkSpec("mnist_cnn", DIGITS.image_shape, 10)
@@ -39,11 +38,11 @@ def numbers(images: np.ndarray) -> np.ndarray:
 
 
 def test_members_differ_in_their_seed_and_the_first_is_the_network_itself() -> None:
-    members = [random_init(number, SPEC, TRAINER, MEMBERS) for number in range(10)]
+    members = [RandomInit().member(number, SPEC, TRAINER) for number in range(10)]
     assert members[0] == (SPEC, TRAINER)
     assert all(spec == SPEC for spec, _ in members)
     seeds = [trainer.settings.seed for _, trainer in members]
-    others = [random_init(n, SPEC, seeded(1), MEMBERS)[1].settings.seed for n in range(10)]
+    others = [RandomInit().member(n, SPEC, seeded(1))[1].settings.seed for n in range(10)]
     assert len(set(seeds) | set(others)) == 20
     assert all(0 <= seed < 2**32 for seed in seeds)
     for _, trainer in members:  # nothing else
@@ -66,7 +65,7 @@ def test_replicates_hold_two_thirds_of_the_images_with_their_labels() -> None:
     number = len(dataset.train)
     seen = []
     for member in range(10):
-        _, trainer = bagging(member, SPEC, seeded(0, dataset), MEMBERS)
+        _, trainer = Bagging().member(member, SPEC, seeded(0, dataset))
         replicate = trainer.dataset.train
         drawn = numbers(replicate.images)
         assert len(replicate) == number
@@ -84,9 +83,9 @@ def test_replicates_hold_two_thirds_of_the_images_with_their_labels() -> None:
             assert getattr(trainer.dataset, part) is getattr(dataset, part)
         seen.append(tuple(drawn))
     assert len(set(seen)) == 10
-    again = bagging(3, SPEC, seeded(0, dataset), MEMBERS)[1].dataset.train
+    again = Bagging().member(3, SPEC, seeded(0, dataset))[1].dataset.train
     assert tuple(numbers(again.images)) == seen[3]
-    other = bagging(3, SPEC, seeded(1, dataset), MEMBERS)[1].dataset.train
+    other = Bagging().member(3, SPEC, seeded(1, dataset))[1].dataset.train
     assert tuple(numbers(other.images)) not in seen
 
 
@@ -99,9 +98,8 @@ def grey(value: float, number: int = 2000) -> data.Dataset:
 
 
 def noisy_images(value: float, stddev: float, member: int = 0, seed: int = 0) -> np.ndarray:
-    settings = DefenseSettings(member_noise=stddev)
     dataset = grey(value)
-    _, trainer = gauss_noise(member, SPEC, seeded(seed, dataset), settings)
+    _, trainer = GaussNoise(member_noise=stddev).member(member, SPEC, seeded(seed, dataset))
     found = trainer.dataset
     assert found.train.images.dtype == np.float32
     np.testing.assert_array_equal(found.train.labels, dataset.train.labels)
@@ -144,7 +142,7 @@ def test_noisy_images_are_clipped(value: float, inwards: int) -> None:
 def test_every_member_of_a_mixed_ensemble_is_another_network(name: str) -> None:
     size = max(MODELS[name].smallest, 10)
     plain = NetworkSpec(name, (size, size, 1), 3)
-    specs = [mixed(number, plain, TRAINER, MEMBERS)[0] for number in range(10)]
+    specs = [Mixed().member(number, plain, TRAINER)[0] for number in range(10)]
     assert specs[0] == plain and len(set(specs)) == 10
     images = np.random.default_rng(0).uniform(size=(2, size, size, 1)).astype(np.float32)
     shapes = set()
@@ -158,7 +156,7 @@ def test_every_member_of_a_mixed_ensemble_is_another_network(name: str) -> None:
 
 
 def test_mixed_models_are_seeded_apart_too() -> None:
-    trainers = [mixed(number, SPEC, TRAINER, MEMBERS)[1] for number in range(10)]
+    trainers = [Mixed().member(number, SPEC, TRAINER)[1] for number in range(10)]
     assert trainers[0] == TRAINER and len({t.settings.seed for t in trainers}) == 10
 
 
@@ -179,22 +177,22 @@ def test_an_ensemble_goes_with_any_way_to_train_a_network(ensemble: str) -> None
 def test_other_combinations_are_no_defense(name: str, tmp_path: pathlib.Path) -> None:
     assert not is_defense(name)
     with pytest.raises(KeyError):
-        defenses.train(name, TINY_SPEC, Recorder(TINY, SETTINGS, tmp_path), MEMBERS)
+        defenses.make(name).train(TINY_SPEC, Recorder(TINY, SETTINGS, tmp_path))
 
 
 def test_every_member_of_a_combination_is_trained_by_the_defense(tmp_path: pathlib.Path) -> None:
-    settings = DefenseSettings(members=3, training_epsilon=0.2, temperature=9.0)
+    settings = {"members": 3, "training_epsilon": 0.2, "temperature": 9.0}
 
     def train(name: str) -> tuple[Recorder, AveragedEnsemble]:
         trainer = Recorder(TINY, SETTINGS, tmp_path)
-        model = defenses.train(name, TINY_SPEC, trainer, settings)
+        model = defenses.make(name, settings).train(TINY_SPEC, trainer)
         assert isinstance(model, AveragedEnsemble)
         return trainer, model
 
     trainer, model = train("ensemble_bagging+rse")
     assert [spec for spec, *_ in trainer.fits] == [TINY_SPEC] * 3  # noise and all
     assert model.members == trainer.models
-    replicates = [bagging(n, TINY_SPEC, trainer, settings)[1].dataset.train for n in range(3)]
+    replicates = [Bagging().member(n, TINY_SPEC, trainer)[1].dataset.train for n in range(3)]
     for asked, replicate in zip(trainer.trainers, replicates, strict=True):
         np.testing.assert_array_equal(asked.dataset.train.images, replicate.images)
     assert [asked.label for asked in trainer.trainers] == [

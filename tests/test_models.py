@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rse_tf import models
 from rse_tf.layers import BReLU, NoiseLayer, noise_layers, noise_state, set_noise_state
-from rse_tf.models import MODELS, Network, NetworkSpec
+from rse_tf.models import MODELS, Network, NetworkSpec, NoiseSettings
 
 # Input shape, number of convolutions (a grouped one counts once), trainable parameters for 10
 # classes. Of ResNeXt-29 2x64d it is the published figure. A convolution has k k c c' + c'.
@@ -177,25 +177,23 @@ def arguments_of_network() -> dict[str, inspect.Parameter]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_documented_argument_is_accepted_and_kept(name: str) -> None:
-    text = Network.__doc__.split("Args:")[1].split("Raises:")[0]
+    text = Network.__doc__.split("Args:")[1].split("Attributes:")[0]
     settings = {
         "input_shape": (MODELS[name].smallest, MODELS[name].smallest + 1, 2),
         "num_classes": 3,
-        "init_noise": 0.2,
-        "inner_noise": 0.05,
-        "distribution": "laplace",
-        "active": "inference",
-        "init_noise_at": "second_conv",
         "activation": "elu",
         "extra_filters": 2,
         "extra_convolution": 4,
-        "sampler": "exact",
         "dtype": "mixed_bfloat16",
         "name": "mine",
     }
-    assert re.findall(r"^ {8}(\w+):", text, re.M) == list(settings) == list(arguments_of_network())
-    model = MODELS[name](**settings)
-    assert model.get_config() == settings
+    noise = NoiseSettings(0.2, 0.05, "laplace", "exact", "second_conv", "inference")
+    arguments = list(arguments_of_network())
+    assert re.findall(r"^ {8}(\**\w+):", text, re.M) == [*settings, "**noise"]
+    assert arguments == [*settings, "noise"]
+    model = MODELS[name](**settings, **dataclasses.asdict(noise))
+    assert model.get_config() == {**settings, **dataclasses.asdict(noise)}
+    assert model.noise == noise
     assert model.output.shape == (None, 3)
     assert all(layer.distribution == "laplace" for layer in noise_layers(model))
     assert all(layer.active == "inference" for layer in noise_layers(model))
@@ -212,12 +210,13 @@ def test_network_spec_has_the_arguments_of_network_and_builds_it() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(NetworkSpec)}
     arguments = arguments_of_network()
     assert set(fields) - {"name"} == set(arguments) - {"dtype", "name"}
-    for name in set(fields) - {"name", "input_shape", "num_classes"}:
+    for name in set(fields) - {"name", "input_shape", "num_classes", "noise"}:
         assert fields[name] == arguments[name].default
-    spec = NetworkSpec("mnist_cnn", (8, 8, 1), 5, 0.3, 0.2, "uniform", "training", "second_conv",
-                       "brelu", extra_filters=3, extra_convolution=2)  # fmt: skip
+    noise = NoiseSettings(0.3, 0.2, "uniform", "exact", "second_conv", "training")
+    spec = NetworkSpec("mnist_cnn", (8, 8, 1), 5, noise, "brelu", 3, 2)
     model = spec.build("mixed_bfloat16")
-    settings = {**dataclasses.asdict(spec), "dtype": "mixed_bfloat16"}
+    settings = {**spec.facts(), "dtype": "mixed_bfloat16"}
+    assert dataclasses.asdict(noise).items() <= settings.items()
     del settings["name"]
     assert model.get_config() == {**settings, "name": model.name}
     quiet = spec.without_noise().build()

@@ -101,7 +101,7 @@ def test_training_trains_the_substitute_too(
 ) -> None:
     asked: list[tuple[int, float]] = []
     monkeypatch.setattr(Trainer, "fit", lambda self, spec, *_: asked.append(
-        (self.settings.seed, spec.init_noise)))  # fmt: skip
+        (self.settings.seed, spec.noise.init_noise)))  # fmt: skip
     settings = {"defense": ("none",), "substitute": "rse", "workdir": str(tmp_path / "run")}
     experiment.train(Config(**settings, seed=3))  # type: ignore[arg-type]
     assert asked == [(3, 0.0), (4, 0.4)]

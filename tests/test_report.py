@@ -9,8 +9,8 @@ import pytest
 from rows import attacked, make_row
 
 from rse_tf import report
+from rse_tf.evaluation import Gallery
 from rse_tf.reporting import (
-    Gallery,
     load_galleries,
     read_json,
     save_gallery,

@@ -11,14 +11,14 @@ from typing import Any
 import keras
 
 from rse_tf import data
-from rse_tf.models import NetworkSpec
+from rse_tf.models import NetworkSpec, NoiseSettings
 from rse_tf.training import CrossEntropy, Objective, Trainer, TrainingSettings
 
 DIGITS = data.load("mnist_5k")
 SMALL = data.Dataset(
     "digits", DIGITS.train[:384], DIGITS.validation[:200], DIGITS.test[:200], DIGITS.class_names
 )
-SPEC = NetworkSpec("mnist_cnn", SMALL.image_shape, 10, init_noise=0.2, inner_noise=0.1)
+SPEC = NetworkSpec("mnist_cnn", SMALL.image_shape, 10, NoiseSettings(0.2, 0.1))
 SETTINGS = TrainingSettings(
     epochs=3, batch_size=64, learning_rate=0.05, schedule="one_cycle", augmentation="none"
 )

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from rse_tf.data.dataset import Dataset, Split, make_dataset
-from rse_tf.data.input_pipeline import AUGMENTATIONS, Batches
-from rse_tf.data.loaders import (
-    Arrays,
-    load_mnist_5k,
-    load_npz,
-    load_tfds,
+from rse_tf.data.datasets import (
+    DATASETS,
+    DatasetEntry,
+    comes_from_tfds,
+    dataset_defaults,
+    described,
 )
+from rse_tf.data.input_pipeline import AUGMENTATIONS, Batches
+from rse_tf.data.loaders import Arrays, load_npz, load_tfds
 from rse_tf.data.pixels import DataError
-
-# Sets that need no TensorFlow Datasets. Any other name is looked up there.
-DATASETS: dict[str, Callable[[], Arrays]] = {"mnist_5k": load_mnist_5k}
 
 
 def load(
@@ -44,8 +42,7 @@ def load(
             machine and cannot be fetched, or `image_size` is given for another source.
     """
     name = os.fspath(name)
-    is_tfds = name not in DATASETS and not name.endswith(".npz")
-    if image_size is not None and (not is_tfds or image_size < 1):
+    if image_size is not None and (not comes_from_tfds(name) or image_size < 1):
         raise DataError(
             f"{name}: image_size must be at least 1, and for a set of TensorFlow Datasets. "
             f"Received: image_size={image_size}"
@@ -53,8 +50,8 @@ def load(
     if name.endswith(".npz"):
         name = os.path.expanduser(name)
         arrays = load_npz(name)
-    elif name in DATASETS:
-        arrays = DATASETS[name]()
+    elif (entry := DATASETS.get(name)) and entry.load is not None:
+        arrays = entry.load()
     else:
         data_dir = None if data_dir is None else os.path.expanduser(data_dir)
         arrays = load_tfds(name, data_dir, image_size)
@@ -68,7 +65,11 @@ __all__ = [
     "DATASETS",
     "DataError",
     "Dataset",
+    "DatasetEntry",
     "Split",
+    "comes_from_tfds",
+    "dataset_defaults",
+    "described",
     "load",
     "make_dataset",
 ]

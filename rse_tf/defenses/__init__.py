@@ -9,41 +9,35 @@ combination of both: `ensemble_bagging+adversarial_training`.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Mapping
+from typing import Any
 
-import keras
+from rse_tf.defenses.adversarial_retraining import FGSMRetraining
+from rse_tf.defenses.adversarial_training import FGSMTraining
+from rse_tf.defenses.base import Defense
+from rse_tf.defenses.distillation import DefensiveDistillation
+from rse_tf.defenses.ensembles import Bagging, Ensemble, GaussNoise, Mixed, RandomInit
+from rse_tf.defenses.none import NoDefense
+from rse_tf.defenses.robust_opt_brelu import RobustOptimisation
+from rse_tf.defenses.rse import RSE, RSETestNoiseOnly, RSETrainNoiseOnly
+from rse_tf.utils.options import Flag, from_flags, settings_flags, union_of_flags
 
-from rse_tf.defenses import (
-    adversarial_retraining,
-    adversarial_training,
-    distillation,
-    ensembles,
-    none,
-    robust_opt_brelu,
-    rse,
-)
-from rse_tf.defenses.settings import DefenseSettings
-from rse_tf.models import AveragedEnsemble, NetworkSpec
-from rse_tf.training import Trainer
-
-DEFENSES: dict[str, Callable[[NetworkSpec, Trainer, DefenseSettings], keras.Model]] = {
-    "adversarial_retraining": adversarial_retraining.train,
-    "adversarial_training": adversarial_training.train,
-    "distillation": distillation.train,
-    "none": none.train,
-    "robust_opt_brelu": robust_opt_brelu.train,
-    "rse": rse.train,
-    "rse_test_noise_only": rse.test_noise_only,
-    "rse_train_noise_only": rse.train_noise_only,
+ENSEMBLES: dict[str, type[Ensemble]] = {
+    "ensemble_random_init": RandomInit,
+    "ensemble_mixed": Mixed,
+    "ensemble_bagging": Bagging,
+    "ensemble_gauss_noise": GaussNoise,
 }
-ENSEMBLES: dict[
-    str, Callable[[int, NetworkSpec, Trainer, DefenseSettings], ensembles.Member]
-] = {
-    "ensemble_bagging": ensembles.bagging,
-    "ensemble_gauss_noise": ensembles.gauss_noise,
-    "ensemble_mixed": ensembles.mixed,
-    "ensemble_random_init": ensembles.random_init,
+DEFENSES: dict[str, type[Defense]] = {
+    "none": NoDefense,
+    "rse": RSE,
+    "rse_train_noise_only": RSETrainNoiseOnly,
+    "rse_test_noise_only": RSETestNoiseOnly,
+    "distillation": DefensiveDistillation,
+    "adversarial_training": FGSMTraining,
+    "adversarial_retraining": FGSMRetraining,
+    "robust_opt_brelu": RobustOptimisation,
 }
 
 
@@ -53,65 +47,70 @@ def is_defense(name: str) -> bool:
     return second in DEFENSES and first in ENSEMBLES if plus else first in DEFENSES | ENSEMBLES
 
 
-def is_ensemble(name: str) -> bool:
-    """Whether `name` is an ensemble, or an ensemble + a defense."""
-    return is_defense(name) and name.partition("+")[0] in ENSEMBLES
-
-
-def train(
-    name: str, spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings
-) -> keras.Model:
-    """Trains a defense, or looks it up.
-
-    Members of an ensemble are trained one after the other and kept one by one, so a training
-    that was killed goes on with the member it was at, and other ensembles find them.
+def make(name: str, flags: Mapping[str, Any] | None = None) -> Defense:
+    """Returns a defense of the settings that flags give it.
 
     Args:
         name: `"rse"`, `"ensemble_bagging"`, `"ensemble_bagging+rse"` and the like.
-        spec: the network, with the noise of RSE.
-        trainer: trains and keeps networks.
-        settings: of the defenses.
-
-    Returns:
-        The network, or an `AveragedEnsemble` of networks.
+        flags: values of flags of defenses by name. Those of other defenses lie idle.
 
     Raises:
         KeyError: if `name` is not a defense.
+        TypeError: if a flag is of no defense.
+        ArgumentError: if a setting cannot be. Its name is that of the flag.
     """
     if not is_defense(name):
         raise KeyError(name)
-    if not is_ensemble(name):
-        return DEFENSES[name](spec, trainer, settings)
-    numbers = range(settings.members)
-    return AveragedEnsemble([train_member(name, n, spec, trainer, settings) for n in numbers])
+    given = dict(flags or {})
+    unknown = sorted(set(given) - set(defense_flags()))
+    if unknown:
+        raise TypeError(f"no defense has a flag of this name. Received: {', '.join(unknown)}")
+    first, _, second = name.partition("+")
+    if first in DEFENSES:
+        return from_flags(DEFENSES[first], given)
+    own = make(second or "none", given)
+    return from_flags(ENSEMBLES[first], given, defense=own, label=name)
 
 
-def train_member(
-    name: str, number: int, spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings
-) -> keras.Model:
-    """Trains one member of an ensemble, or looks it up.
-
-    Args:
-        name: an ensemble, or an ensemble + a defense.
-        number: which member, from 0 to `settings.members` - 1.
-        spec, trainer, settings: as for `train`.
+def defense_flags() -> dict[str, Flag]:
+    """Returns the flags of all registered defenses by name.
 
     Raises:
-        KeyError: if `name` is not an ensemble.
+        TypeError: if defenses disagree on the type or the default of a flag.
     """
-    first, _, second = name.partition("+")
-    own_spec, own_trainer = ENSEMBLES[first](number, spec, trainer, settings)
-    label = f"{name}, member {number + 1}/{settings.members}"
-    own_trainer = dataclasses.replace(own_trainer, label=label)
-    return DEFENSES[second or "none"](own_spec, own_trainer, settings)
+    return _flags(tuple((ENSEMBLES | DEFENSES).items()))
+
+
+@functools.lru_cache
+def _flags(defenses: tuple[tuple[str, type[Defense]], ...]) -> dict[str, Flag]:
+    return union_of_flags((name, settings_flags(cls)) for name, cls in defenses)
+
+
+def run_defaults(of_dataset: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Returns the flags of defenses that have no fixed default, by what they are in a run.
+
+    Args:
+        of_dataset: the defaults of the data set.
+        epochs: of the run's trainings.
+
+    Raises:
+        TypeError: if defenses disagree on one.
+    """
+    found: dict[str, Any] = {}
+    for cls in (ENSEMBLES | DEFENSES).values():
+        for name, value in cls.run_defaults(of_dataset, epochs).items():
+            if found.setdefault(name, value) != value:
+                raise TypeError(f"--{name} must have one default. Received: {found[name]}, {value}")
+    return found
 
 
 __all__ = [
     "DEFENSES",
-    "DefenseSettings",
+    "Defense",
     "ENSEMBLES",
+    "Ensemble",
+    "defense_flags",
     "is_defense",
-    "is_ensemble",
-    "train",
-    "train_member",
+    "make",
+    "run_defaults",
 ]

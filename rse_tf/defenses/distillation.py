@@ -12,9 +12,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rse_tf.defenses.settings import DefenseSettings
+from rse_tf.defenses.base import Defense
 from rse_tf.models import NetworkSpec
 from rse_tf.training import CrossEntropy, Objective, Trainer, weights_digest
+from rse_tf.utils.options import option
+from rse_tf.utils.rules import POSITIVE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,20 @@ class Distillation(Objective):
         }
 
 
-def train(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> keras.Model:
-    """Trains a teacher and its student at the temperature; the student is used at 1."""
-    spec = spec.without_noise()
-    teacher = trainer.fit(spec, CrossEntropy(settings.temperature))
-    return trainer.fit(spec, Distillation(teacher, settings.temperature))
+@dataclasses.dataclass(frozen=True)
+class DefensiveDistillation(Defense):
+    """A teacher and its student, both trained at a temperature; the student is used at 1.
+
+    Attributes:
+        temperature: what the logits of both are divided by. 40 in Liu et al. (2018), Table 1; 10
+            in Strauss et al. (2017), section 4.3. Default 40.
+    """
+
+    temperature: float = option(
+        40.0, by_dataset="temperature", rule=POSITIVE, help="what logits are divided by"
+    )
+
+    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+        spec = spec.without_noise()
+        teacher = trainer.fit(spec, CrossEntropy(self.temperature))
+        return trainer.fit(spec, Distillation(teacher, self.temperature))

@@ -9,26 +9,39 @@ import dataclasses
 
 import keras
 
-from rse_tf.defenses.settings import DefenseSettings
+from rse_tf.defenses.base import Defense
 from rse_tf.models import NetworkSpec
 from rse_tf.training import Trainer
 
 
-def train(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> keras.Model:
+@dataclasses.dataclass(frozen=True)
+class RSE(Defense):
     """Noise in training and at inference: Algorithm 1."""
-    return trainer.fit(spec)
+
+    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+        return trainer.fit(spec)
 
 
-def train_noise_only(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> keras.Model:
-    """The network of `train`, silent at inference."""
-    silent = dataclasses.replace(spec, active="training")
-    return _with_weights(silent, trainer.fit(spec))
+@dataclasses.dataclass(frozen=True)
+class RSETrainNoiseOnly(Defense):
+    """The network of `RSE`, silent at inference."""
+
+    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+        silent = _noisy_only_in(spec, "training")
+        return _with_weights(silent, trainer.fit(spec))
 
 
-def test_noise_only(spec: NetworkSpec, trainer: Trainer, settings: DefenseSettings) -> keras.Model:
+@dataclasses.dataclass(frozen=True)
+class RSETestNoiseOnly(Defense):
     """The network without defense, noisy at inference."""
-    noisy = dataclasses.replace(spec, active="inference")
-    return _with_weights(noisy, trainer.fit(spec.without_noise()))
+
+    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+        noisy = _noisy_only_in(spec, "inference")
+        return _with_weights(noisy, trainer.fit(spec.without_noise()))
+
+
+def _noisy_only_in(spec: NetworkSpec, phase: str) -> NetworkSpec:
+    return dataclasses.replace(spec, noise=dataclasses.replace(spec.noise, active=phase))
 
 
 def _with_weights(spec: NetworkSpec, trained: keras.Model) -> keras.Model:

@@ -12,7 +12,8 @@ import tensorflow as tf
 from rse_tf.attacks import ATTACKS
 from rse_tf.attacks.base import Attack
 from rse_tf.utils.checks import ArgumentError
-from rse_tf.utils.options import Flag, flag_of, options_of
+from rse_tf.utils.options import Flag, flag_of, options_of, union_of_flags
+from rse_tf.utils.rules import too_long
 
 
 def attack_flags() -> dict[str, Flag]:
@@ -26,21 +27,7 @@ def attack_flags() -> dict[str, Flag]:
 
 @functools.lru_cache
 def _flags(attacks: tuple[tuple[str, type[Attack]], ...]) -> dict[str, Flag]:
-    found: dict[str, Flag] = {}
-    owners: dict[str, list[str]] = {}
-    for attack, cls in attacks:
-        for flag in own_flags(cls).values():
-            first = found.setdefault(flag.name, flag)
-            if flag.kind != first.kind:
-                raise TypeError(
-                    f"--{flag.name} must be of one type. Received: {first.kind} of "
-                    f"{owners[flag.name][0]} and {flag.kind} of {attack}"
-                )
-            owners.setdefault(flag.name, []).append(attack)
-    return {
-        name: dataclasses.replace(flag, help=f"{', '.join(owners[name])}: {flag.help}")
-        for name, flag in found.items()
-    }
+    return union_of_flags((name, own_flags(cls)) for name, cls in attacks)
 
 
 def own_flags(cls: type[Attack]) -> dict[str, Flag]:
@@ -106,11 +93,8 @@ def _check_lengths(attack: Attack, settings: Mapping[str, Any]) -> None:
         return
     for name, own in options_of(type(attack)).items():
         value = settings.get(name)
-        if own.is_length and value is not None and value > 1:
-            levels = f"{value:g}"
-            expected = (
-                f"at most 1, for pixels lie in [0, 1]; {levels} of 255 levels is {levels}/255"
-            )
+        expected = too_long(value) if own.is_length else None
+        if expected is not None:
             raise ArgumentError(f"{name} must be {expected}", name, expected)
 
 

@@ -278,5 +278,4 @@ def _noise(model: keras.Model) -> dict[str, Any]:
         return {}
     # The network's own, which for a defense with noise on its images only is not the run's.
     network = model.members[0] if isinstance(model, AveragedEnsemble) else model
-    names = ("init_noise", "inner_noise", "distribution", "init_noise_at")
-    return {name: network.get_config()[name] for name in names}
+    return network.noise.of_row()

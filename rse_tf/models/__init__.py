@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rse_tf.models.averaged_ensemble import AveragedEnsemble
 from rse_tf.models.export import export_classifier
-from rse_tf.models.network import INIT_NOISE_AT, Network
+from rse_tf.models.network import Network, NoiseSettings, is_activation
 from rse_tf.models.registry import (
     MODELS,
     VGG16,
@@ -21,16 +21,17 @@ from rse_tf.models.self_ensemble import SelfEnsemble
 __all__ = [
     "AveragedEnsemble",
     "CifarCNN",
-    "INIT_NOISE_AT",
     "MODELS",
     "MnistCNN",
     "ModelA",
     "Network",
     "NetworkSpec",
+    "NoiseSettings",
     "ResNeXt29",
     "SelfEnsemble",
     "VGG16",
     "build",
     "export_classifier",
+    "is_activation",
     "robustify",
 ]

@@ -8,7 +8,10 @@ from typing import Any
 import keras
 
 from rse_tf.layers import BReLU, Dropout, FusedBatchNormalization, NoiseLayer
+from rse_tf.layers.sampling import DISTRIBUTIONS, SAMPLERS
 from rse_tf.models.export import export_model
+from rse_tf.utils.options import check_options, option
+from rse_tf.utils.rules import NOT_NEGATIVE
 
 INIT_NOISE_AT = ("first_conv", "second_conv")
 
@@ -22,34 +25,59 @@ class NoiseSettings:
             lie in [0, 1].
         inner_noise: standard deviation before every other convolution.
         distribution: `"gaussian"`, `"uniform"` or `"laplace"`.
-        active: `"always"`, `"training"` or `"inference"`, as in `NoiseLayer`.
+        sampler: `"pool"` or `"exact"`, as in `NoiseLayer`.
         init_noise_at: `"first_conv"` puts `init_noise` before the first convolution, as
             Liu et al. describe it; `"second_conv"` before the second, as the authors' VGG16
             code does.
-        sampler: `"pool"` or `"exact"`, as in `NoiseLayer`.
+        active: `"always"`, `"training"` or `"inference"`, as in `NoiseLayer`.
+
+    Raises:
+        ValueError: if a setting is not one of the above.
     """
 
-    init_noise: float = 0.0
-    inner_noise: float = 0.0
-    distribution: str = "gaussian"
+    init_noise: float = option(
+        0.0, by_dataset="init_noise", rule=NOT_NEGATIVE, help="noise before the first convolution"
+    )
+    inner_noise: float = option(
+        0.0,
+        by_dataset="inner_noise",
+        rule=NOT_NEGATIVE,
+        help="noise before the other convolutions",
+    )
+    distribution: str = option(
+        "gaussian", flag="noise_distribution", choices=DISTRIBUTIONS, help="kind of the noise"
+    )
+    sampler: str = option(
+        "pool",
+        flag="noise_sampler",
+        choices=SAMPLERS,
+        help="how noise is drawn: fast, or number by number",
+    )
+    init_noise_at: str = option(
+        "first_conv",
+        choices=INIT_NOISE_AT,
+        help="where init_noise goes: as the paper says, or as the authors' VGG16 code does",
+    )
     active: str = "always"
-    init_noise_at: str = "first_conv"
-    sampler: str = "pool"
 
     def __post_init__(self) -> None:
-        if self.init_noise_at not in INIT_NOISE_AT:
-            raise ValueError(
-                f"init_noise_at must be one of {INIT_NOISE_AT}. "
-                f"Received: init_noise_at={self.init_noise_at!r}"
-            )
+        check_options(self)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is no noise at all."""
+        return not (self.init_noise or self.inner_noise)
 
     def layer(self, index: int, **kwargs: Any) -> NoiseLayer:
         """Returns the noise layer that belongs before convolution number `index`, from 0."""
         init_index = INIT_NOISE_AT.index(self.init_noise_at)
         stddev = self.init_noise if index == init_index else self.inner_noise
-        return NoiseLayer(
-            stddev, self.distribution, self.active, sampler=self.sampler, **kwargs
-        )
+        return NoiseLayer(stddev, self.distribution, self.active, sampler=self.sampler, **kwargs)
+
+    def of_row(self) -> dict[str, Any]:
+        """The law of the noise, as rows tell it; how it is drawn changes no result."""
+        names = ("init_noise", "inner_noise", "distribution", "init_noise_at")
+        return {name: getattr(self, name) for name in names}
 
 
 class Blocks:
@@ -124,6 +152,14 @@ class Blocks:
         )(x)
 
 
+def is_activation(name: str) -> bool:
+    """Whether `Blocks` has an activation of this name: `"brelu"`, or one that Keras knows."""
+    try:
+        return name == "brelu" or keras.activations.get(name) is not None
+    except ValueError:
+        return False
+
+
 def _small_normal() -> keras.initializers.Initializer:
     # The RSE authors' initialisation of all kernels.
     return keras.initializers.RandomNormal(0.0, 0.02)
@@ -138,22 +174,22 @@ class Network(keras.Model):
     Args:
         input_shape: `(height, width, channels)` of the images.
         num_classes: number of classes.
-        init_noise: standard deviation of the noise before the first convolution.
-        inner_noise: standard deviation of the noise before every other convolution.
-        distribution: `"gaussian"`, `"uniform"` or `"laplace"`.
-        active: when the noise is alive: `"always"`, `"training"` or `"inference"`.
-        init_noise_at: `"first_conv"` (the paper) or `"second_conv"` (the authors' VGG16 code).
         activation: `"relu"`, `"brelu"` or another Keras activation's name.
         extra_filters: how many filters the first convolution has on top of its own. Strauss et
             al. (2017), section 3, vary their ensembles by this and the next one.
         extra_convolution: number of filters of a 3x3 convolution put in front; 0 for none.
-        sampler: how the noise is drawn: `"pool"` or `"exact"`, as in `NoiseLayer`.
         dtype: dtype or Keras dtype policy of the layers, for example `"mixed_bfloat16"`.
         name: name of the model.
+        **noise: the fields of `NoiseSettings`, such as `init_noise=0.4, inner_noise=0.1`.
+            Default: no noise.
+
+    Attributes:
+        noise: the `NoiseSettings`.
 
     Raises:
         ValueError: if an argument is not one of the above, if images of this shape are
             too small for the network, or if Keras is set to channels in front.
+        TypeError: if an argument is unknown.
     """
 
     smallest = 1
@@ -163,17 +199,13 @@ class Network(keras.Model):
         self,
         input_shape: tuple[int, int, int],
         num_classes: int = 10,
-        init_noise: float = 0.0,
-        inner_noise: float = 0.0,
-        distribution: str = "gaussian",
-        active: str = "always",
-        init_noise_at: str = "first_conv",
+        *,
         activation: str = "relu",
         extra_filters: int = 0,
         extra_convolution: int = 0,
-        sampler: str = "pool",
         dtype: Any = None,
         name: str | None = None,
+        **noise: Any,
     ) -> None:
         kind = type(self).__name__
         if keras.config.image_data_format() != "channels_last":
@@ -200,11 +232,9 @@ class Network(keras.Model):
                     f"{kind}: {argument} must be an integer of at least 0. "
                     f"Received: {argument}={value}"
                 )
-        noise = NoiseSettings(
-            init_noise, inner_noise, distribution, active, init_noise_at, sampler
-        )
+        settings = NoiseSettings(**noise)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
-        blocks = Blocks(noise, activation, policy, self.paper_initialisation, extra_filters)
+        blocks = Blocks(settings, activation, policy, self.paper_initialisation, extra_filters)
         inputs = x = keras.Input(shape, dtype="float32", name="images")
         if extra_convolution:
             x = blocks.activation(blocks.conv(x, extra_convolution, 3, padding="same"))
@@ -213,10 +243,11 @@ class Network(keras.Model):
         # The layers have their own policies. The model's would round the pixels beforehand where
         # the global one is of low precision.
         self.dtype_policy = "float32"
+        self.noise = settings
         self._settings = {
             "input_shape": shape,
             "num_classes": int(num_classes),
-            **dataclasses.asdict(noise),
+            **dataclasses.asdict(settings),
             "activation": activation,
             "extra_filters": int(extra_filters),
             "extra_convolution": int(extra_convolution),

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from rse_tf.models.model_a import ModelA
-from rse_tf.models.network import Network
+from rse_tf.models.network import Network, NoiseSettings
 from rse_tf.models.resnext import ResNeXt29
 from rse_tf.models.small_cnn import CifarCNN, MnistCNN
 from rse_tf.models.vgg import VGG16
@@ -43,28 +43,26 @@ def build(name: str, *, input_shape: tuple[int, int, int], **settings: Any) -> N
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSpec:
-    """What a network is built from. The fields are the arguments of `Network`."""
+    """What a network is built from: its name, and the arguments of `Network`."""
 
     name: str
     input_shape: tuple[int, int, int]
     num_classes: int
-    init_noise: float = 0.0
-    inner_noise: float = 0.0
-    distribution: str = "gaussian"
-    active: str = "always"
-    init_noise_at: str = "first_conv"
+    noise: NoiseSettings = NoiseSettings()
     activation: str = "relu"
     extra_filters: int = 0
     extra_convolution: int = 0
-    sampler: str = "pool"
+
+    def facts(self) -> dict[str, Any]:
+        """Everything by name, the noise's settings among the others: part of a cache key."""
+        own = dataclasses.asdict(self)
+        return own | own.pop("noise")
 
     def build(self, dtype: str | None = None) -> Network:
         """Builds the network with fresh weights, in a dtype or Keras dtype policy."""
-        settings = dataclasses.asdict(self)
+        settings = self.facts()
         return build(settings.pop("name"), dtype=dtype, **settings)
 
     def without_noise(self) -> NetworkSpec:
         """The same network, silent."""
-        silent = NetworkSpec(self.name, self.input_shape, self.num_classes)
-        names = ("activation", "extra_filters", "extra_convolution")
-        return dataclasses.replace(silent, **{name: getattr(self, name) for name in names})
+        return dataclasses.replace(self, noise=NoiseSettings())

@@ -80,7 +80,7 @@ def robustify(
     init_noise = _check_noise("init_noise", init_noise)
     inner_noise = _check_noise("inner_noise", inner_noise)
     noise_before = _NoiseBefore(
-        NoiseSettings(init_noise, inner_noise, distribution, active, sampler=sampler), model
+        NoiseSettings(init_noise, inner_noise, distribution, sampler, active=active), model
     )
     copier = Copier("robustify", noise_before)
     noisy_model = copier.copy(model)

@@ -15,8 +15,8 @@ import keras
 
 from rse_tf import experiment
 from rse_tf.config import Config, ConfigError
-from rse_tf.data import DATASETS
-from rse_tf.defenses import is_ensemble
+from rse_tf.data import comes_from_tfds
+from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import Row, plain
 from rse_tf.flags import parse
 from rse_tf.papers import TABLES, write_table
@@ -195,8 +195,8 @@ def _train_members(runs: Sequence[Config], shard: Shard) -> None:
         for place, run in enumerate(runs)
         if finished_rows(run) is None
         for defense in run.defense
-        if is_ensemble(defense)
-        for number in range(run.members)
+        if isinstance(ensemble := run.make_defense(defense), Ensemble)
+        for number in range(ensemble.members)
     ]
     for place, own in itertools.groupby(shard.of(members), key=lambda member: member[0]):
         experiment.assemble(runs[place])
@@ -285,7 +285,7 @@ def _config(
         *extra,
     ]
     run = parse(flags, "")
-    if run.dataset in DATASETS:  # some rows need no folder of data sets
+    if not comes_from_tfds(run.dataset):  # some rows need no folder of data sets
         return run
     return dataclasses.replace(run, data_dir=data_dir or run.data_dir)
 

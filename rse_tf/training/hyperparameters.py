@@ -6,6 +6,10 @@ import dataclasses
 
 import keras
 
+from rse_tf.data import AUGMENTATIONS
+from rse_tf.utils.options import check_options, option
+from rse_tf.utils.rules import AT_LEAST_1, NOT_NEGATIVE, POSITIVE
+
 SCHEDULES = ("paper", "one_cycle", "constant")
 OPTIMIZERS = ("sgd", "adam")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16")
@@ -34,43 +38,46 @@ class TrainingSettings:
         augmentation: `"crop_flip"` (Liu et al.) or `"none"`.
         dtype_policy: `"float32"` or `"mixed_bfloat16"`. The trained model is float32.
         seed: initial weights, order, crops and noise follow from it.
+
+    Raises:
+        ValueError: if a setting is not one of the above.
     """
 
-    epochs: int
-    batch_size: int = 128
-    optimizer: str = "sgd"
-    learning_rate: float = 0.1
-    schedule: str = "paper"
+    epochs: int = option(
+        by_dataset="epochs", rule=AT_LEAST_1, help="passes over the training images"
+    )
+    batch_size: int = option(128, rule=AT_LEAST_1, help="images per step, over all devices")
+    optimizer: str = option("sgd", choices=OPTIMIZERS, help="optimizer")
+    learning_rate: float = option(
+        0.1, by_dataset="learning_rate", rule=POSITIVE, help="peak learning rate"
+    )
+    schedule: str = option(
+        "paper", by_dataset="schedule", choices=SCHEDULES, help="learning rate schedule"
+    )
     momentum: float = 0.9
-    weight_decay: float = 5e-4
-    augmentation: str = "crop_flip"
-    dtype_policy: str = "float32"
+    weight_decay: float = option(
+        5e-4, rule=NOT_NEGATIVE, help="factor of the weights in their gradient"
+    )
+    augmentation: str = option(
+        "crop_flip", by_dataset="augmentation", choices=AUGMENTATIONS, help="of the training images"
+    )
+    dtype_policy: str = option("float32", choices=DTYPE_POLICIES, help="precision of the training")
     seed: int = 0
 
-    def make_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-        """Returns the optimizer with its schedule.
+    def __post_init__(self) -> None:
+        check_options(self)
 
-        Raises:
-            ValueError: if `optimizer` or `schedule` is not one of those above.
-        """
+    def make_optimizer(self, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+        """Returns the optimizer with its schedule."""
         rate = self.learning_rate_schedule(steps_per_epoch)
         if self.optimizer == "sgd":
             return keras.optimizers.SGD(rate, self.momentum)
-        if self.optimizer == "adam":
-            return keras.optimizers.Adam(rate)
-        raise ValueError(
-            f"TrainingSettings: optimizer must be one of {OPTIMIZERS}. "
-            f"Received: optimizer={self.optimizer!r}"
-        )
+        return keras.optimizers.Adam(rate)
 
     def learning_rate_schedule(
         self, steps_per_epoch: int
     ) -> keras.optimizers.schedules.LearningRateSchedule | float:
-        """Returns the learning rate as a function of the step.
-
-        Raises:
-            ValueError: if `schedule` is not one of `SCHEDULES`.
-        """
+        """Returns the learning rate as a function of the step."""
         steps = self.epochs * steps_per_epoch
         if self.schedule == "paper":
             # The last step at the old rate; steps count from 0.
@@ -85,9 +92,4 @@ class TrainingSettings:
                 warmup_target=self.learning_rate,
                 warmup_steps=warm_up,
             )
-        if self.schedule == "constant":
-            return self.learning_rate
-        raise ValueError(
-            f"TrainingSettings: schedule must be one of {SCHEDULES}. "
-            f"Received: schedule={self.schedule!r}"
-        )
+        return self.learning_rate

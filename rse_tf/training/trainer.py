@@ -110,7 +110,7 @@ class Trainer:
         text = json.dumps(self._facts(spec, objective, start), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         dataset = pathlib.Path(self.dataset.name).stem.replace("/", "_")
-        noise = "noisy" if spec.init_noise or spec.inner_noise else "plain"
+        noise = "plain" if spec.noise.is_silent else "noisy"
         return self.models_dir / f"{dataset}-{spec.name}-{noise}-{digest}"
 
     def _train(
@@ -169,13 +169,12 @@ class Trainer:
     ) -> dict[str, Any]:
         """Everything the trained weights follow from."""
         revision = {"revision": objective.revision} if objective.revision else {}
-        noisy = spec.init_noise or spec.inner_noise
         return {
-            **({"noise_version": NOISE_VERSION} if noisy else {}),
+            **({} if spec.noise.is_silent else {"noise_version": NOISE_VERSION}),
             "format": _FORMAT,
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
-            "network": dataclasses.asdict(spec),
+            "network": spec.facts(),
             "training": dataclasses.asdict(self.settings),
             "objective": objective.facts() | revision,
             "start": None if start is None else weights_digest(start),

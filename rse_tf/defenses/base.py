@@ -1,0 +1,53 @@
+"""The common base of all defenses."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from rse_tf.models import NetworkSpec
+from rse_tf.training import Trainer
+from rse_tf.utils.options import check_options, default_values, options_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Defense(abc.ABC):
+    """Trains a network so that it withstands attacks.
+
+    A subclass is a frozen dataclass of its settings. Those made by
+    `rse_tf.utils.options.option` are flags of the command line, and rows tell them.
+
+    Raises:
+        ValueError: if an option breaks its rule.
+    """
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @abc.abstractmethod
+    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+        """Trains the defense, or looks it up; returns its classifier in float32.
+
+        Args:
+            spec: the network, with the noise of RSE.
+            trainer: trains and keeps networks.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """The options by the names of their flags, as rows tell them."""
+        own = options_of(type(self))
+        return {option.flag or field: getattr(self, field) for field, option in own.items()}
+
+    @classmethod
+    def run_defaults(cls, of_dataset: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+        """The flags that have no fixed default, by what they are where no flag sets them.
+
+        Args:
+            of_dataset: the defaults of the data set.
+            epochs: of the run's trainings.
+        """
+        return default_values(cls, of_dataset)
