@@ -1,11 +1,15 @@
 """Robust image classifiers by random self-ensembles and ensembles of networks."""
 
+import contextlib
 import os
 
-# TensorFlow's start-up notices, not its warnings. It reads this when it is first imported.
+from rse_tf.utils.startup import is_own_program, without_notices
+
+# TensorFlow's notices, not its warnings. It reads this when it is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
-import keras  # noqa: E402
+with without_notices() if is_own_program() else contextlib.nullcontext():
+    import keras
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(

@@ -21,6 +21,7 @@ from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.files import atomic_folder, atomic_write_text
 from rse_tf.utils.log import log
+from rse_tf.utils.startup import without_notices
 
 
 def run(config: Config, may_train: bool = True) -> list[Row]:
@@ -122,9 +123,10 @@ def assemble(config: Config) -> DevicePool:
     Raises:
         ConfigError: if this is to be one of several workers and nobody says which.
     """
-    enable_memory_growth()
     try:
-        return DevicePool(make_strategy(config.strategy))
+        with without_notices():
+            enable_memory_growth()
+            return DevicePool(make_strategy(config.strategy))
     except ValueError as error:
         raise ConfigError(f"--strategy={config.strategy}: {error}") from error
 

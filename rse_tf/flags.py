@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import flags
 
+from rse_tf import dry_run
 from rse_tf.config import Config, ConfigError, config_flags
 from rse_tf.data import DataError
 from rse_tf.training import TrainingError
 from rse_tf.utils.files import FileError, disk_trouble
 from rse_tf.utils.flag_files import FlagFileError, expand
-from rse_tf.utils.options import Flag, as_text, number
+from rse_tf.utils.log import is_verbose, log, silence, speak_at_length
+from rse_tf.utils.options import Flag, as_text, field_flags, flag_field, number
+
+_OUTPUT = "Output"
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """How a program speaks of what it does."""
+
+    dry_run: bool = flag_field(
+        _OUTPUT, False, "print the settings, which networks are trained, and the cost; do nothing")
+    quiet: bool = flag_field(_OUTPUT, False, "print mistakes only; the files are written")
+    verbose: bool = flag_field(
+        _OUTPUT, False, "print the settings first, and where in the code a mistake was found")
+
+    @classmethod
+    def take(cls, arguments: Sequence[str]) -> tuple[Output, list[str]]:
+        """Takes its flags off a command line; the program's name stays first.
+
+        Raises:
+            ConfigError: if they are impossible.
+        """
+        values = _define_flags(field_flags(cls).values())
+        try:
+            rest = values([arguments[0], *expand(arguments[1:])], known_only=True)
+        except (flags.Error, FlagFileError) as error:
+            raise ConfigError(str(error)) from error
+        output = cls(**{name: values[name].value for name in field_flags(cls)})
+        if output.quiet and (output.verbose or output.dry_run):
+            raise ConfigError("--quiet does not go together with --verbose or --dry_run")
+        if output.quiet:
+            silence()
+        if output.verbose:
+            speak_at_length()
+        return output, rest
 
 
 def parse(arguments: Sequence[str], description: str) -> Config:
@@ -32,7 +70,7 @@ def parse(arguments: Sequence[str], description: str) -> Config:
     if {"--help", "-h", "-help"} & set(arguments[1:]):
         print(help_text(description))
         sys.exit(0)
-    values = _define_flags()
+    values = _define_flags(config_flags().values())
     try:
         rest = values([arguments[0], *expand(arguments[1:])])[1:]
         if rest:
@@ -53,7 +91,7 @@ def help_text(description: str) -> str:
         "Flags, with their defaults; a number may be 8/255 (--flagfile=FILE reads a file):",
     ]
     group = None
-    for field in config_flags().values():
+    for field in (*config_flags().values(), *field_flags(Output).values()):
         if field.group != group:
             group = field.group
             lines += ["", f"{group}"]
@@ -67,7 +105,18 @@ def help_text(description: str) -> str:
 
 def launch(run: Callable[[Config], object], description: str) -> None:
     """Runs a program with the Config of its command line; mistakes end in one line."""
-    report_mistakes(lambda: run(parse(sys.argv, description)))
+
+    def program() -> None:
+        output, arguments = Output.take(sys.argv)
+        config = parse(arguments, description)
+        if output.dry_run:
+            print(dry_run.plan(config))
+            return
+        if output.verbose:
+            log("\n".join(config.as_flags()))
+        run(config)
+
+    report_mistakes(program)
 
 
 def report_mistakes(program: Callable[[], object]) -> None:
@@ -94,6 +143,8 @@ def _is_of_use(record: logging.LogRecord) -> bool:
 
 
 def _fail(error: Exception, status: int) -> int:
+    if is_verbose():
+        traceback.print_exception(error)
     print(f"error: {' '.join(str(error).split())} (see --help)", file=sys.stderr)
     return status
 
@@ -105,11 +156,11 @@ class _Number(flags.FloatParser):
         return number(argument) if isinstance(argument, str) else super().convert(argument)
 
 
-def _define_flags() -> flags.FlagValues:
+def _define_flags(fields: Iterable[Flag]) -> flags.FlagValues:
     # Flags of our own, not absl's global ones, which other libraries fill as well.
     values = flags.FlagValues()
-    for name, field in config_flags().items():
-        help_ = field.help
+    for field in fields:
+        name, help_ = field.name, field.help
         if field.kind == "float":
             text = flags.ArgumentSerializer()
             flags.DEFINE(_Number(), name, field.default, help_, values, serializer=text)

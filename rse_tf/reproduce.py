@@ -3,7 +3,8 @@
 python -m rse_tf.reproduce --table=rse/table2 [--scale=smoke|cpu|paper] [--rows='mnist_*'] ...
 
 --list names all tables and figures. Further flags go on top of every row, such as
---num_images=100. What is finished is not run again, and a run that was killed goes on.
+--num_images=100. What is finished is not run again, and a run that was killed goes on. --dry_run
+tells what is finished; --quiet and --verbose say less and more.
 """
 
 import os
@@ -12,9 +13,8 @@ import sys
 from absl import flags
 
 from rse_tf.config import ConfigError
-from rse_tf.flags import report_mistakes
+from rse_tf.flags import Output, report_mistakes
 from rse_tf.papers import reproduce as papers
-from rse_tf.utils.flag_files import FlagFileError, expand
 
 
 def main(arguments: list[str]) -> None:
@@ -31,9 +31,10 @@ def main(arguments: list[str]) -> None:
     if {"--help", "-h", "-help"} & set(arguments):
         print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{papers.list_tables()}")
         return
+    talk, arguments = Output.take(arguments)
     try:
-        extra = own([arguments[0], *expand(arguments[1:])], known_only=True)[1:]
-    except (flags.Error, FlagFileError) as error:
+        extra = own(arguments, known_only=True)[1:]
+    except flags.Error as error:
         raise ConfigError(str(error)) from error
     if own["list"].value:
         print(papers.list_tables())
@@ -44,6 +45,9 @@ def main(arguments: list[str]) -> None:
     output = os.path.expanduser(output)
     shard = own["shard"].value and papers.Shard.parse(own["shard"].value)
     data_dir = own["data_dir"].value
+    if talk.dry_run:
+        print(papers.list_rows(table, scale, output, rows, extra, data_dir))
+        return
     for path in papers.reproduce(table, scale, output, rows, extra, data_dir, shard):
         print(path)
 

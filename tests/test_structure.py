@@ -23,7 +23,9 @@ FLOORS = [
     {"reporting"},
     {"__init__"},  # the library, without the command line
     {"config"},
-    {"flags", "experiment"},
+    {"experiment"},
+    {"dry_run"},
+    {"flags"},
     {"papers"},
 ]
 ENTRY_POINTS = {"main", "train", "evaluate", "export", "reproduce", "report"}

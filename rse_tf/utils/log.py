@@ -11,12 +11,24 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 _hushed = False
+_verbose = False
 
 
 def silence() -> None:
     """Keeps this process silent from now on: of several that share a run, only one speaks."""
     global _hushed
     _hushed = True
+
+
+def speak_at_length() -> None:
+    """Lets this process print details from now on."""
+    global _verbose
+    _verbose = True
+
+
+def is_verbose() -> bool:
+    """Whether details are wanted."""
+    return _verbose
 
 
 def log(text: object) -> None:
