@@ -260,11 +260,12 @@ class Config:
 
 
 def _with_dataset_defaults() -> set[str]:
-    """Names of the defaults that a data set can have: flags, and `by_dataset` of options."""
+    """Names of the defaults that a data set can have: flags without, and `by_dataset`."""
     owners = (NoiseSettings, TrainingSettings, *ENSEMBLES.values(), *DEFENSES.values(),
               *ATTACKS.values())  # fmt: skip
-    options = [own for owner in owners for own in options_of(owner).values()]
-    return set(field_flags(Config)) | {own.by_dataset for own in options if own.by_dataset}
+    options = [option for owner in owners for option in options_of(owner).values()]
+    own = {name for name, flag in field_flags(Config).items() if flag.default is None}
+    return own | {option.by_dataset for option in options if option.by_dataset}
 
 
 def config_flags() -> dict[str, Flag]:

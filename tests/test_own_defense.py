@@ -235,8 +235,11 @@ def test_a_default_has_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
         Config(dataset="cifar10")
 
 
-def test_a_default_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DATASETS, "mine", DatasetEntry(defaults={"epoch": 3}))
-    with pytest.raises(TypeError, match="DATASETS\\['mine'\\]: .*by_dataset. Received: epoch"):
+@pytest.mark.parametrize("name", ["epoch", "validation_fraction", "batch_size", "training_rho"])
+def test_a_default_that_no_run_would_take_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "mine", DatasetEntry(defaults={name: 3}))
+    with pytest.raises(TypeError, match=f"DATASETS\\['mine'\\]: .*by_dataset. Received: {name}"):
         Config(dataset="mine")
     assert Config(dataset="cifar10").epochs == 200  # the others are what they are

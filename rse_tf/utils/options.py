@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,6 +12,9 @@ from rse_tf.utils.checks import ArgumentError, argument_error
 from rse_tf.utils.rules import Rule, broken, one_of, too_long
 
 T = TypeVar("T")
+
+# Evaluating the types of a class takes long, and every flag needs them.
+_types_of: Callable[[Any], dict[str, Any]] = functools.lru_cache(typing.get_type_hints)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +135,7 @@ def options_of(cls: type[Any]) -> dict[str, Option]:
 def flag_of(cls: type[Any], field: str) -> Flag:
     """Returns the flag of an option; its default is `None`, or `False` for a yes or no."""
     own = options_of(cls)[field]
-    kind = kind_of(typing.get_type_hints(cls)[field])
+    kind = kind_of(_types_of(cls)[field])
     kind = f"tuple[{kind}, ...]" if own.sweep else kind
     default = False if kind == "bool" else None
     return Flag(own.flag or field, kind, default, own.help, own.choices)
