@@ -12,7 +12,7 @@ from rse_tf.config import Config
 from rse_tf.defenses import Ensemble
 from rse_tf.evaluation.cost import attack_passes, scoring_passes
 from rse_tf.models import NetworkSpec
-from rse_tf.training.dry_trainer import DryTrainer
+from rse_tf.training.dry_trainer import DryTrainer, PlannedTraining
 
 # Images whose time is measured.
 _TIMED = 64
@@ -31,7 +31,7 @@ def plan(config: Config) -> str:
     dataset = experiment.load_data(config)
     spec = experiment.network_spec(config, dataset)
     lines = ["# The settings of this run", *config.as_flags(), "", "# Networks"]
-    planned = {}  # networks that defenses share count once
+    planned: dict[str, PlannedTraining] = {}  # networks that defenses share count once
     for name in config.defense:
         trainer = DryTrainer(
             dataset, config.training_settings(), pathlib.Path(str(config.models_dir)),

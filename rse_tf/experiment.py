@@ -24,6 +24,10 @@ from rse_tf.utils.log import log
 from rse_tf.utils.startup import without_notices
 
 
+# Images that tell a network from guessing.
+_CHANCE_IMAGES = 200
+
+
 def run(config: Config, may_train: bool = True) -> list[Row]:
     """Trains every defense of a run, attacks it, and writes the report.
 
@@ -44,6 +48,8 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     if pool.is_chief and may_train:
         _write_flags(config)
     models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
+    for name, model in models.items():
+        _warn_of_chance(name, model, dataset)
     substitute = _train_substitute(config, dataset, may_train)
     if pool.is_chief and not may_train:
         _write_flags(config)
@@ -58,6 +64,23 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
         report(config, rows, galleries)
     pool.barrier()  # a worker that leaves early looks like one that died
     return rows
+
+
+def _warn_of_chance(defense: str, model: keras.Model, dataset: data.Dataset) -> None:
+    """Says if a network is no better than guessing: attacks on it would mean nothing."""
+    split = dataset.validation if len(dataset.validation) else dataset.train
+    chosen = np.random.default_rng(0).permutation(len(split))[:_CHANCE_IMAGES]
+    images, labels = split.images[chosen], split.labels[chosen]
+    # One pass, not compiled: for this question the noise of a single draw does not matter.
+    correct = int(np.sum(np.argmax(model(images, training=False), axis=-1) == labels))
+    guess = float(np.bincount(labels).max() / len(labels))  # the most frequent class, always
+    if correct / len(labels) <= guess + 3 * np.sqrt(guess * (1 - guess) / len(labels)):
+        log(
+            f"warning: {defense} is correct on {correct} of {len(labels)} images, no more than "
+            f"guessing ({guess:.0%}). Its numbers under attack mean nothing. Train it longer "
+            "(--epochs), more carefully (--learning_rate), without --augmentation, or with less "
+            "noise"
+        )
 
 
 def _write_flags(config: Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 import textwrap
 import traceback
@@ -17,6 +18,7 @@ from rse_tf import dry_run
 from rse_tf.config import Config, ConfigError, config_flags
 from rse_tf.data import DataError
 from rse_tf.training import TrainingError
+from rse_tf.utils.curves import write_curves_to
 from rse_tf.utils.files import FileError, disk_trouble
 from rse_tf.utils.flag_files import FlagFileError, expand
 from rse_tf.utils.log import is_verbose, log, silence, speak_at_length
@@ -34,6 +36,9 @@ class Output:
     quiet: bool = flag_field(_OUTPUT, False, "print mistakes only; the files are written")
     verbose: bool = flag_field(
         _OUTPUT, False, "print the settings first, and where in the code a mistake was found")
+
+    tensorboard: str | None = flag_field(
+        _OUTPUT, None, "folder for training curves in TensorBoard's format")
 
     @classmethod
     def take(cls, arguments: Sequence[str]) -> tuple[Output, list[str]]:
@@ -54,6 +59,8 @@ class Output:
             silence()
         if output.verbose:
             speak_at_length()
+        if output.tensorboard is not None:
+            write_curves_to(os.path.expanduser(output.tensorboard))
         return output, rest
 
 

@@ -15,7 +15,7 @@ from absl import flags
 
 from rse_tf import experiment
 from rse_tf.config import ConfigError
-from rse_tf.flags import report_mistakes
+from rse_tf.flags import Output, report_mistakes
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import format_table, load_galleries, read_json, write_report
 from rse_tf.utils.files import reading
@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> None:
     if {"--help", "-h", "-help"} & set(arguments):
         print(f"{__doc__.strip()}\n{own.main_module_help()}")
         return
+    _, arguments = Output.take(arguments)
     try:
         folders = own(arguments)[1:]
     except flags.Error as error:

@@ -15,6 +15,7 @@ from absl import flags
 from rse_tf.config import ConfigError
 from rse_tf.flags import Output, report_mistakes
 from rse_tf.papers import reproduce as papers
+from rse_tf.papers.row_files import list_tables
 
 
 def main(arguments: list[str]) -> None:
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("shard", None, shard_help, flag_values=own)
     flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
-        print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{papers.list_tables()}")
+        print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{list_tables()}")
         return
     talk, arguments = Output.take(arguments)
     try:
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
     except flags.Error as error:
         raise ConfigError(str(error)) from error
     if own["list"].value:
-        print(papers.list_tables())
+        print(list_tables())
         return
     if own["table"].value is None:
         raise ConfigError("--table=NAME is needed; --list names them all")

@@ -103,7 +103,7 @@ def test_imports_point_downwards() -> None:
         ("rse_tf.reporting.results", "from rse_tf.attacks import FGSM", "rse_tf.attacks.FGSM"),
         ("rse_tf.defenses.rse", "from rse_tf import flags", "rse_tf.flags"),
         ("rse_tf.config", "from rse_tf.flags import parse", "rse_tf.flags.parse"),
-        ("rse_tf.flags", "from rse_tf.experiment import run", "rse_tf.experiment.run"),
+        ("rse_tf.experiment", "from rse_tf.flags import parse", "rse_tf.flags.parse"),
         ("rse_tf.training.loop", "from rse_tf import defenses", "rse_tf.defenses"),
         ("rse_tf.evaluation", "from rse_tf.config import Config", "rse_tf.config.Config"),
         ("rse_tf.experiment", "from rse_tf import papers", "rse_tf.papers"),

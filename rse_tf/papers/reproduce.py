@@ -19,7 +19,7 @@ from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import Row, plain
 from rse_tf.flags import parse
 from rse_tf.papers import write_table
-from rse_tf.papers.row_files import SCALES, list_tables, row_files, scale_file
+from rse_tf.papers.row_files import SCALES, row_files, scale_file
 from rse_tf.reporting import load_galleries, read_json
 from rse_tf.training import TrainingError
 from rse_tf.utils.files import DAMAGE, reading
