@@ -15,10 +15,11 @@ from rse_tf import data
 from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import Evaluator, Gallery, Row, Scorer
-from rse_tf.models import MODELS, NetworkSpec, export_classifier
+from rse_tf.models import MODELS, NetworkSpec, export_classifier, file_spec, is_model_file
 from rse_tf.reporting import format_table, write_report
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
 from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.checks import ArgumentError
 from rse_tf.utils.files import atomic_folder, atomic_write_text
 from rse_tf.utils.log import log
 from rse_tf.utils.startup import without_notices
@@ -213,6 +214,8 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
             "rse_tf has the channels of images last: set \"image_data_format\": \"channels_last\" "
             f"in keras.json. Received: {keras.config.image_data_format()!r}"
         )
+    if is_model_file(str(config.model)):
+        return _spec_of_file(config, dataset)
     name, (height, width, _) = str(config.model), dataset.image_shape
     smallest = MODELS[name].smallest
     if min(height, width) < smallest:
@@ -227,6 +230,26 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
         noise=config.noise_settings(),
         activation=config.activation,
     )
+
+
+def _spec_of_file(config: Config, dataset: data.Dataset) -> NetworkSpec:
+    """What is built from the user's own model."""
+    changing = [name for name in config.defense if config.make_defense(name).changes_network]
+    for what, refused in (
+        (f"--defense={','.join(changing)}, which needs other networks", bool(changing)),
+        ("--substitute, which would be the same network", config.substitute is not None),
+        (f"--activation={config.activation}", config.activation != "relu"),
+        (f"--dtype_policy={config.dtype_policy}", config.dtype_policy != "float32"),
+        (f"--init_noise_at={config.init_noise_at}", config.init_noise_at != "first_conv"),
+    ):
+        if refused:
+            raise ConfigError(f"--model={config.model} does not go together with {what}")
+    noise = config.noise_settings()
+    try:
+        return file_spec(str(config.model), dataset.image_shape, dataset.num_classes, noise)
+    except ArgumentError as error:
+        received = f"Received: {config.model}"
+        raise ConfigError(f"--model must be {error.expected}. {received}") from error
 
 
 def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> Trainer:

@@ -19,7 +19,7 @@ from rse_tf.evaluation.scoring import Scorer, mean_score
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import measure_stopping
 from rse_tf.layers import is_random, noise_layers
-from rse_tf.models import AveragedEnsemble
+from rse_tf.models import AveragedEnsemble, noise_of
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.log import log
 
@@ -278,4 +278,4 @@ def _noise(model: keras.Model) -> dict[str, Any]:
         return {}
     # The network's own, which for a defense with noise on its images only is not the run's.
     network = model.members[0] if isinstance(model, AveragedEnsemble) else model
-    return network.noise.of_row()
+    return noise_of(network).of_row()

@@ -45,10 +45,11 @@ class DryTrainer(Trainer):
     ) -> keras.Model:
         directory = self.directory(spec, objective, start)
         # The name of a network that follows from an untrained one is not known yet.
-        is_done = (directory / "model.keras").exists()
+        is_own = spec.is_trained and start is None and objective == CrossEntropy()
+        is_done = is_own or (directory / "model.keras").exists()
         passes = self.settings.epochs * len(self.dataset.train) * objective.passes
         planned = PlannedTraining(directory.name, is_done, 0.0 if is_done else float(passes))
         self.planned.setdefault(directory.name, planned)
-        if is_done:
+        if is_done and not is_own:
             return keras.models.load_model(directory / "model.keras")
         return spec.build(dtype="float32")
