@@ -12,7 +12,7 @@ import sys
 
 import rse_tf
 
-COMMANDS = ("main", "train", "evaluate", "export", "reproduce", "report")
+COMMANDS = ("main", "train", "evaluate", "certify", "export", "reproduce", "report")
 
 
 def main() -> None:

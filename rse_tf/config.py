@@ -13,7 +13,7 @@ from rse_tf.attacks import ATTACKS
 from rse_tf.attacks.facts import GRADIENTS
 from rse_tf.data import DATASETS, comes_from_tfds, dataset_defaults, described
 from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense, is_defense
-from rse_tf.evaluation import EvaluationSettings
+from rse_tf.evaluation import CertificationSettings, EvaluationSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, flags_of
 from rse_tf.models import MODELS, NoiseSettings, is_activation, is_network
 from rse_tf.training import STRATEGIES, TrainingSettings
@@ -41,7 +41,7 @@ class ConfigError(ValueError):
 _PATHS = ("data_dir", "workdir", "export_dir", "models_dir", "attacks_dir")
 
 _DATA, _NETWORK, _DEFENSE, _TRAINING = "Data", "Network", "Defense", "Training"
-_ATTACK, _SCORING, _RUN = "Attack", "Scoring", "Run"
+_ATTACK, _SCORING, _CERTIFICATION, _RUN = "Attack", "Scoring", "Certification", "Run"
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -49,9 +49,9 @@ class Config:
     """A validated run. Every field is a flag of the same name, but for `options`.
 
     `options` holds the flags that are made of the options of others: of `NoiseSettings`, of
-    `TrainingSettings`, of the registered defenses and of the registered attacks. Those are there
-    that are not at the default that `--help` shows. `Config(epsilon=(0.1,), temperature=10.0)`
-    sets two of them, and `config.epsilon` reads one.
+    `TrainingSettings`, of `CertificationSettings`, of the registered defenses and of the
+    registered attacks. Those are there that are not at the default that `--help` shows.
+    `Config(epsilon=(0.1,), temperature=10.0)` sets two of them, and `config.epsilon` reads one.
 
     A flag of the data, the network, the defense or the training that is left at `None` takes
     the default of the data set (see `rse_tf.data.DATASETS`). Those of an attack stay as they
@@ -146,6 +146,7 @@ class Config:
             self.make_defense(defense)
         for attack in self.attacks:
             self.attack_points(attack)
+        self.certification_settings()
 
     def __getattr__(self, name: str) -> Any:
         flag = _option_flags().get(name)
@@ -187,6 +188,10 @@ class Config:
         own: dict[str, Any] = {"model": model, "attacks": attacks}
         names = {field.name for field in dataclasses.fields(EvaluationSettings)} - own.keys()
         return EvaluationSettings(**{name: getattr(self, name) for name in names}, **own)
+
+    def certification_settings(self) -> CertificationSettings:
+        """How the defense of the run is certified."""
+        return self._build(from_flags, CertificationSettings, self.options)
 
     def values(self) -> dict[str, Any]:
         """All flags of the run by name, in the order of `--help`."""
@@ -283,6 +288,7 @@ def config_flags() -> dict[str, Flag]:
         ("defense", _DEFENSE, defenses.defense_flags().values()),
         ("defense", _TRAINING, settings_flags(TrainingSettings).values()),
         ("attack", _ATTACK, attack_flags().values()),
+        ("regularity", _CERTIFICATION, settings_flags(CertificationSettings).values()),
     )
 
 

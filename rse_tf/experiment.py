@@ -11,12 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 import rse_tf
-from rse_tf import data
+from rse_tf import data, evaluation
 from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import Ensemble
-from rse_tf.evaluation import Evaluator, Gallery, Row, Scorer
+from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer
+from rse_tf.evaluation.input_noise import own_stddev
 from rse_tf.models import MODELS, NetworkSpec, export_classifier, file_spec, is_model_file
-from rse_tf.reporting import format_table, write_report
+from rse_tf.reporting import (
+    format_certificates,
+    format_table,
+    write_certificates,
+    write_report,
+)
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.checks import ArgumentError
@@ -139,6 +145,48 @@ def export(config: Config) -> None:
             export_classifier(classifier, dataset.image_shape, unfinished)
     log(f"SavedModel: {config.export_dir}")
     pool.barrier()
+
+
+def certify(config: Config) -> list[Certificate]:
+    """Certifies the trained defense of a run by randomised smoothing, and writes what is certain.
+
+    The workdir receives `certificate.json`, `certificate.tsv`, `certified_accuracy.png`, and a
+    folder `votes` with what is needed to go on after a kill.
+
+    Raises:
+        ConfigError: if the run has several defenses, or no certificate exists for this one.
+        NotTrainedError: if the defense is not trained.
+    """
+    if len(config.defense) != 1:
+        found = ",".join(config.defense)
+        raise ConfigError(f"rse_tf.certify needs one defense: --defense=rse. Received: {found}")
+    pool, (defense,) = assemble(config), config.defense
+    dataset = load_data(config)
+    model = train_defense(config, defense, dataset, may_train=False)
+    settings = config.certification_settings()
+    try:
+        stddev = own_stddev(model) if settings.stddev is None else settings.stddev
+    except ValueError as error:
+        raise ConfigError(f"--defense={defense}: {error}") from error
+    settings = dataclasses.replace(settings, stddev=stddev)
+    workdir = pathlib.Path(str(config.workdir))
+    numbers = np.arange(len(dataset.test))
+    if config.image_class is not None:
+        numbers = np.flatnonzero(dataset.test.labels == dataset.class_index(config.image_class))
+    numbers = numbers[:: settings.skip][: config.num_images]
+    certificates = evaluation.certify(
+        model, dataset.test.images[numbers], dataset.test.labels[numbers], stddev,
+        n0=settings.n0, n=settings.n, alpha=settings.alpha, seed=config.seed, indices=numbers,
+        directory=workdir / "votes" / f"{defense}-{config.model}-{config.activation}", pool=pool,
+    )  # fmt: skip
+    if pool.is_chief:
+        paths = write_certificates(workdir, certificates, settings, defense=defense,
+                                   flags=config.values(), versions=versions())  # fmt: skip
+        log(f"\n{format_certificates(certificates, settings)}\n")
+        for path in paths:
+            log(path)
+    pool.barrier()
+    return certificates
 
 
 def assemble(config: Config) -> DevicePool:

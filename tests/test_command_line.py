@@ -216,7 +216,7 @@ def test_a_program_runs_with_the_config_of_its_command_line(
     assert seen == [Config(seed=5)]
 
 
-@pytest.mark.parametrize("name", ["main", "train", "evaluate", "export"])
+@pytest.mark.parametrize("name", ["main", "train", "evaluate", "certify", "export"])
 def test_a_program_does_what_it_is_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[Any] = []
     monkeypatch.setattr(flags, "launch", lambda *given: launched.append(given))

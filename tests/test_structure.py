@@ -28,7 +28,7 @@ FLOORS = [
     {"flags"},
     {"papers"},
 ]
-ENTRY_POINTS = {"main", "train", "evaluate", "export", "reproduce", "report"}
+ENTRY_POINTS = {"main", "train", "evaluate", "certify", "export", "reproduce", "report"}
 FLOORS += [ENTRY_POINTS, {"__main__"}]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

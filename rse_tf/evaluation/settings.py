@@ -1,10 +1,13 @@
-"""How the defenses of a run are attacked and scored."""
+"""How the defenses of a run are attacked, scored and certified."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from rse_tf.utils.options import check_options, option
+from rse_tf.utils.rules import AT_LEAST_1, POSITIVE, PROBABILITY, Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +51,39 @@ class EvaluationSettings:
     stop_error: float | None
     regularity: bool
     seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificationSettings:
+    """What a certification is told; each field is a flag. Defaults: Cohen et al. (2019).
+
+    Attributes:
+        n0: votes that choose the class of an image.
+        n: votes that bound its probability.
+        alpha: probability with which a certificate may fail.
+        skip: only every n-th image is certified. Cohen et al.: every 20th of CIFAR-10.
+        stddev: standard deviation of the noise on the pixels, or `None` for the network's own.
+
+    Raises:
+        ValueError: if one of them cannot be.
+    """
+
+    n0: int = option(100, rule=AT_LEAST_1, help="votes that choose the class of an image")
+    n: int = option(
+        100_000,
+        rule=Rule(lambda x: x >= 2, "at least 2"),
+        help="votes that bound its probability; two CPU cores manage 10000",
+    )
+    alpha: float = option(
+        0.001, rule=PROBABILITY, help="chance that the certificate of an image is wrong"
+    )
+    skip: int = option(1, rule=AT_LEAST_1, help="certify only every n-th test image")
+    stddev: float | None = option(
+        None,
+        flag="smoothing_noise",
+        rule=POSITIVE,
+        help="standard deviation of the noise on the pixels; default: that of the network's own",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -69,6 +72,34 @@ def seed_noise(model: keras.layers.Layer, *seed: int) -> None:
     generators = [item for item in found if isinstance(item, keras.random.SeedGenerator)]
     for index, generator in enumerate(generators):
         generator.state.assign(_first_state(*seed, index))
+
+
+@contextlib.contextmanager
+def noise_replaced(
+    layers: Sequence[NoiseLayer], call: Callable[[NoiseLayer, tf.Tensor], tf.Tensor]
+) -> Iterator[None]:
+    """Has noise layers do something else while the block runs or traces a function.
+
+    A function that is traced inside the block keeps what it saw there; one that was traced before
+    does not change.
+
+    Args:
+        layers: the noise layers.
+        call: takes a layer and its inputs and returns its outputs.
+    """
+    for layer in layers:
+        layer.__dict__["call"] = _bound(call, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["call"]
+
+
+def _bound(
+    call: Callable[[NoiseLayer, tf.Tensor], tf.Tensor], layer: NoiseLayer
+) -> Callable[..., tf.Tensor]:
+    return lambda inputs, training=False: call(layer, inputs)
 
 
 def _first_state(*seed: int) -> np.ndarray:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import numbers
 import os
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from rse_tf.layers import NoiseLayer, noise_layers
+from rse_tf.layers import NoiseLayer, noise_layers, noise_replaced
 from rse_tf.models.copying import Copier, input_specs, is_graph
 from rse_tf.models.network import NoiseSettings
 from rse_tf.utils.classifier import last_activation
@@ -90,7 +88,7 @@ def robustify(
             f"Received: {model.name!r} without one"
         )
     copier.copy_state(random_streams=True)
-    with _silence(noise_before.layers):
+    with noise_replaced(noise_before.layers, lambda layer, inputs: inputs):  # silent
         copier.check(model, noisy_model, input_specs(model))
     return noisy_model
 
@@ -116,18 +114,6 @@ class _NoiseBefore:
             name += "_"
         self.layers.append(self._noise.layer(index, name=name, dtype=layer.dtype_policy))
         return self.layers[-1]
-
-
-@contextlib.contextmanager
-def _silence(layers: list[NoiseLayer]) -> Iterator[None]:
-    """Has noise layers pass on their inputs, whatever their settings."""
-    for layer in layers:
-        layer.__dict__["call"] = lambda inputs, training=False: inputs
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.__dict__["call"]
 
 
 def _check_model(model: Any) -> None:

@@ -16,7 +16,7 @@ from rse_tf import experiment
 from rse_tf.config import Config, ConfigError
 from rse_tf.data import comes_from_tfds
 from rse_tf.defenses import Ensemble
-from rse_tf.evaluation import Row, plain
+from rse_tf.evaluation import CertificationSettings, Row, plain
 from rse_tf.flags import parse
 from rse_tf.papers import write_table
 from rse_tf.papers.row_files import SCALES, row_files, scale_file
@@ -25,6 +25,7 @@ from rse_tf.training import TrainingError
 from rse_tf.utils.files import DAMAGE, reading
 from rse_tf.utils.flag_files import FOLDER, short_name
 from rse_tf.utils.log import log
+from rse_tf.utils.options import settings_flags
 
 OUTPUT = "runs"
 
@@ -207,8 +208,9 @@ def finished_rows(run: Config) -> list[Row] | None:
 
 
 def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that are set. Where the data lies changes nothing, nor does a flag that is new."""
-    return {n: v for n, v in flags.items() if n != "data_dir" and v is not None and v is not False}
+    """The flags that are set, but for those that change no row; one that is new does not either."""
+    others = {"data_dir", *(flag.name for flag in settings_flags(CertificationSettings).values())}
+    return {n: v for n, v in flags.items() if n not in others and v is not None and v is not False}
 
 
 def _command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rse_tf.reporting.certificates import format_certificates, write_certificates
 from rse_tf.reporting.gallery import load_galleries, plot_gallery, save_gallery
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.published import Published, published
@@ -11,6 +12,7 @@ from rse_tf.reporting.results import Result, format_table, read_json, write_csv,
 __all__ = [
     "Published",
     "Result",
+    "format_certificates",
     "format_table",
     "load_galleries",
     "plot_accuracy_vs_l2",
@@ -19,6 +21,7 @@ __all__ = [
     "published",
     "read_json",
     "save_gallery",
+    "write_certificates",
     "write_csv",
     "write_json",
     "write_report",
