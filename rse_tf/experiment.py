@@ -15,8 +15,10 @@ from rse_tf import data, evaluation
 from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer
+from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.input_noise import own_stddev
-from rse_tf.models import MODELS, NetworkSpec, export_classifier, file_spec, is_model_file
+from rse_tf.models import export_classifier
+from rse_tf.networks import network_spec
 from rse_tf.reporting import (
     format_certificates,
     format_table,
@@ -25,14 +27,9 @@ from rse_tf.reporting import (
 )
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
 from rse_tf.training.device_pool import DevicePool
-from rse_tf.utils.checks import ArgumentError
 from rse_tf.utils.files import atomic_folder, atomic_write_text
 from rse_tf.utils.log import log
 from rse_tf.utils.startup import without_notices
-
-
-# Images that tell a network from guessing.
-_CHANCE_IMAGES = 200
 
 
 def run(config: Config, may_train: bool = True) -> list[Row]:
@@ -56,7 +53,7 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
         _write_flags(config)
     models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
     for name, model in models.items():
-        _warn_of_chance(name, model, dataset)
+        warn_of_chance(name, model, dataset)
     substitute = _train_substitute(config, dataset, may_train)
     if pool.is_chief and not may_train:
         _write_flags(config)
@@ -71,23 +68,6 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
         report(config, rows, galleries)
     pool.barrier()  # a worker that leaves early looks like one that died
     return rows
-
-
-def _warn_of_chance(defense: str, model: keras.Model, dataset: data.Dataset) -> None:
-    """Says if a network is no better than guessing: attacks on it would mean nothing."""
-    split = dataset.validation if len(dataset.validation) else dataset.train
-    chosen = np.random.default_rng(0).permutation(len(split))[:_CHANCE_IMAGES]
-    images, labels = split.images[chosen], split.labels[chosen]
-    # One pass, not compiled: for this question the noise of a single draw does not matter.
-    correct = int(np.sum(np.argmax(model(images, training=False), axis=-1) == labels))
-    guess = float(np.bincount(labels).max() / len(labels))  # the most frequent class, always
-    if correct / len(labels) <= guess + 3 * np.sqrt(guess * (1 - guess) / len(labels)):
-        log(
-            f"warning: {defense} is correct on {correct} of {len(labels)} images, no more than "
-            f"guessing ({guess:.0%}). Its numbers under attack mean nothing. Train it longer "
-            "(--epochs), more carefully (--learning_rate), without --augmentation, or with less "
-            "noise"
-        )
 
 
 def _write_flags(config: Config) -> None:
@@ -249,55 +229,6 @@ def train_member(config: Config, defense: str, number: int, dataset: data.Datase
     ensemble = config.make_defense(defense)
     assert isinstance(ensemble, Ensemble)
     ensemble.train_member(number, network_spec(config, dataset), _trainer(config, dataset))
-
-
-def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
-    """The network of a run, with the noise of RSE.
-
-    Raises:
-        ConfigError: if the images are too small for it, or Keras has channels in front.
-    """
-    if keras.config.image_data_format() != "channels_last":
-        raise ConfigError(
-            "rse_tf has the channels of images last: set \"image_data_format\": \"channels_last\" "
-            f"in keras.json. Received: {keras.config.image_data_format()!r}"
-        )
-    if is_model_file(str(config.model)):
-        return _spec_of_file(config, dataset)
-    name, (height, width, _) = str(config.model), dataset.image_shape
-    smallest = MODELS[name].smallest
-    if min(height, width) < smallest:
-        raise ConfigError(
-            f"--model={name} needs images of at least {smallest} x {smallest} pixels. "
-            f"Received: --dataset={config.dataset} with {height} x {width}"
-        )
-    return NetworkSpec(
-        name=name,
-        input_shape=dataset.image_shape,
-        num_classes=dataset.num_classes,
-        noise=config.noise_settings(),
-        activation=config.activation,
-    )
-
-
-def _spec_of_file(config: Config, dataset: data.Dataset) -> NetworkSpec:
-    """What is built from the user's own model."""
-    changing = [name for name in config.defense if config.make_defense(name).changes_network]
-    for what, refused in (
-        (f"--defense={','.join(changing)}, which needs other networks", bool(changing)),
-        ("--substitute, which would be the same network", config.substitute is not None),
-        (f"--activation={config.activation}", config.activation != "relu"),
-        (f"--dtype_policy={config.dtype_policy}", config.dtype_policy != "float32"),
-        (f"--init_noise_at={config.init_noise_at}", config.init_noise_at != "first_conv"),
-    ):
-        if refused:
-            raise ConfigError(f"--model={config.model} does not go together with {what}")
-    noise = config.noise_settings()
-    try:
-        return file_spec(str(config.model), dataset.image_shape, dataset.num_classes, noise)
-    except ArgumentError as error:
-        received = f"Received: {config.model}"
-        raise ConfigError(f"--model must be {error.expected}. {received}") from error
 
 
 def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> Trainer:

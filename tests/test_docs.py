@@ -18,7 +18,9 @@ from sphinx.cmd.build import build_main
 import rse_tf
 from rse_tf.__main__ import COMMANDS
 from rse_tf.config import config_flags
+from rse_tf.flags import Output
 from rse_tf.utils import flag_files
+from rse_tf.utils.options import field_flags
 
 PACKAGE = pathlib.Path(rse_tf.__file__).parent
 ROOT = PACKAGE.parent
@@ -75,7 +77,7 @@ def commands(page: pathlib.Path) -> Iterator[list[str]]:
 @functools.cache
 def known_flags(program: str) -> set[str]:
     source = (PACKAGE / f"{program}.py").read_text(encoding="utf-8")
-    own = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
+    own = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source)) | set(field_flags(Output))
     # A program with flags of its own hands the others on, but for the report.
     return own | ({"help"} if program == "report" else {"help", "flagfile", *config_flags()})
 

@@ -15,6 +15,7 @@ from trainings import SETTINGS, TINY, TINY_SPEC
 from rse_tf import dry_run, experiment, flags, reproduce
 from rse_tf.config import Config, ConfigError
 from rse_tf.data import Dataset
+from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.cost import attack_passes, scoring_passes
 from rse_tf.training import Trainer
 from rse_tf.utils import curves, log
@@ -182,7 +183,7 @@ def test_a_network_at_chance_is_told_before_the_attack(
     tiny: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     untrained = TINY_SPEC.without_noise().build(dtype="float32")
-    experiment._warn_of_chance("none", untrained, TINY)
+    warn_of_chance("none", untrained, TINY)
     assert capsys.readouterr().out.startswith("warning: none is correct on ")
 
     class Knowing:
@@ -193,7 +194,7 @@ def test_a_network_at_chance_is_told_before_the_attack(
         def __call__(self, images: Any, training: bool) -> Any:
             return tf.one_hot([self.known[image.tobytes()] for image in images], 10)
 
-    experiment._warn_of_chance("none", Knowing(TINY), TINY)  # type: ignore[arg-type]
+    warn_of_chance("none", Knowing(TINY), TINY)  # type: ignore[arg-type]
     assert capsys.readouterr().out == ""
 
 
