@@ -242,6 +242,11 @@ def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
     flags, versions_ = config.values(), versions()
     paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
     log(f"\n{format_table(rows)}\n")
+    if len(config.defense) > 1 and any("const" in row.parameters for row in rows):
+        log(
+            "The same c is not the same distance: RMS L2 tells how far the attack went. At equal "
+            "distance, accuracy_vs_l2.png compares the defenses.\n"
+        )
     for path in paths:
         log(path)
 

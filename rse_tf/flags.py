@@ -104,10 +104,24 @@ def help_text(description: str) -> str:
             lines += ["", f"{group}"]
         default = as_text(field.default)
         text = field.help + (f": {', '.join(field.choices)}" if field.choices else "")
-        lines += textwrap.wrap(
-            f"{f'--{field.name}={default}':<32}{text}",
-            width=100, initial_indent="  ", subsequent_indent=" " * 34)  # fmt: skip
+        lines += _entry(field.name, default, text)
     return "\n".join(lines)
+
+
+def own_help(description: str, values: flags.FlagValues) -> str:
+    """The help of a program with flags of its own, and those of the output."""
+    lines = [description.strip(), ""]
+    for name in values:
+        default = "" if values[name].default is None else values[name].default
+        lines += _entry(name, default, values[name].help)
+    for field in field_flags(Output).values():
+        lines += _entry(field.name, as_text(field.default), field.help)
+    return "\n".join(lines)
+
+
+def _entry(name: str, default: Any, text: str) -> list[str]:
+    first = f"{f'--{name}={default}':<32}{text}"
+    return textwrap.wrap(first, 100, initial_indent="  ", subsequent_indent=" " * 34)
 
 
 def launch(run: Callable[[Config], object], description: str) -> None:

@@ -15,7 +15,7 @@ from absl import flags
 
 from rse_tf import experiment
 from rse_tf.config import ConfigError
-from rse_tf.flags import Output, report_mistakes
+from rse_tf.flags import Output, own_help, report_mistakes
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import format_table, load_galleries, read_json, write_report
 from rse_tf.utils.files import reading
@@ -27,9 +27,9 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("output", "report", "folder of the report", flag_values=own)
     flags.DEFINE_string("table", None, "table or figure to lay out as", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
-        print(f"{__doc__.strip()}\n{own.main_module_help()}")
+        print(own_help(str(__doc__), own))
         return
-    _, arguments = Output.take(arguments)
+    talk, arguments = Output.take(arguments)
     try:
         folders = own(arguments)[1:]
     except flags.Error as error:
@@ -42,6 +42,9 @@ def main(arguments: list[str]) -> None:
     files = sorted({file.resolve(): file for file in found}.values())
     if not files:
         raise ConfigError(f"no finished run, with a result.json, in: {' '.join(folders) or '-'}")
+    if talk.dry_run:
+        print("\n".join(str(file.parent) for file in files))
+        return
     # A table of the papers has a place for each row, whatever run it is from.
     names = [""] * len(files) if table else run_names([file.parent for file in files])
     rows, galleries = [], []

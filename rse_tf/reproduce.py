@@ -4,7 +4,7 @@ python -m rse_tf.reproduce --table=rse/table2 [--scale=smoke|cpu|paper] [--rows=
 
 --list names all tables and figures. Further flags go on top of every row, such as
 --num_images=100. What is finished is not run again, and a run that was killed goes on. --dry_run
-tells what is finished; --quiet and --verbose say less and more.
+tells what is finished.
 """
 
 import os
@@ -13,7 +13,7 @@ import sys
 from absl import flags
 
 from rse_tf.config import ConfigError
-from rse_tf.flags import Output, report_mistakes
+from rse_tf.flags import Output, own_help, report_mistakes
 from rse_tf.papers import reproduce as papers
 from rse_tf.papers.row_files import list_tables
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("shard", None, shard_help, flag_values=own)
     flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
-        print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{list_tables()}")
+        print(f"{own_help(str(__doc__), own)}\n\n{list_tables()}")
         return
     talk, arguments = Output.take(arguments)
     try:

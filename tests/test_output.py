@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import sys
@@ -12,14 +13,14 @@ import pytest
 import tensorflow as tf
 from trainings import SETTINGS, TINY, TINY_SPEC
 
-from rse_tf import dry_run, experiment, flags, reproduce
+from rse_tf import dry_run, experiment, flags, report, reproduce
 from rse_tf.config import Config, ConfigError
 from rse_tf.data import Dataset
 from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.cost import attack_passes, scoring_passes
 from rse_tf.training import Trainer
 from rse_tf.utils import curves, log
-from rse_tf.utils.startup import is_own_program, without_notices
+from rse_tf.utils.startup import is_of_use, is_own_program, without_notices
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +177,36 @@ def test_curves_of_a_training_are_those_of_its_history(
     assert [step for step, _ in found["loss"]] == [1, 2, 3]
 
 
+def test_a_bar_that_ends_soon_leaves_no_trace_in_a_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert list(log.progress_bar(range(3), 3, "a bar")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("program", [report, reproduce])
+def test_help_of_programs_with_flags_of_their_own(
+    program: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.main(["program", "--help"])
+    text = capsys.readouterr().out
+    for flag in ("table", "output", "dry_run", "quiet", "verbose"):
+        assert f"\n  --{flag}=" in text
+    assert str(pathlib.Path(flags.__file__).parent) not in text
+
+
+def test_a_dry_run_of_a_report_lists_the_runs(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text("{}")
+    report.main(["report", str(tmp_path), "--dry_run"])
+    assert capsys.readouterr().out.split() == [f"{tmp_path}/one", f"{tmp_path}/two"]
+    assert not (tmp_path / "report").exists()
+
+
 # A network at chance.
 
 
@@ -220,6 +251,16 @@ def test_an_error_leaves_what_was_written(capfd: pytest.CaptureFixture[str]) -> 
         raise ValueError
     os.write(2, b"after it\n")
     assert capfd.readouterr().err == "what led to it\nafter it\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"), [("Attack._compile.<locals>.run", False), ("my_function", True)]
+)
+def test_a_wrong_guess_about_our_attacks_is_not_logged(function: str, expected: bool) -> None:
+    text = f"5 out of the last 5 calls to <function {function}> triggered tf.function retracing."
+    record = logging.LogRecord("tensorflow", logging.WARNING, "", 0, text, None, None)
+    assert is_of_use(record) is expected
+    assert is_of_use in tf.get_logger().filters
 
 
 @pytest.mark.parametrize(

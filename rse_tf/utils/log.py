@@ -39,13 +39,15 @@ def log(text: object) -> None:
 
 def progress_bar(iterable: Iterable[T], total: int, description: str) -> Iterable[T]:
     """Shows how far an iteration is: live on a terminal, twice a minute in a log file."""
-    interval = 0.2 if sys.stderr.isatty() else 30.0
+    is_terminal = sys.stderr.isatty()
+    interval = 0.2 if is_terminal else 30.0
     return tqdm(
         iterable,
         description,
         total,
         leave=False,
         mininterval=interval,
+        delay=0.0 if is_terminal else interval,  # what is done by then leaves no trace in a file
         dynamic_ncols=True,
         disable=_hushed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pathlib
 import re
@@ -24,6 +25,16 @@ def is_own_program() -> bool:
     if first == "-m":  # until the module is found
         return any(word.split(".")[0] == "rse_tf" for word in sys.orig_argv[1:])
     return pathlib.Path(first).stem == "rse-tf"
+
+
+def is_of_use(record: logging.LogRecord) -> bool:
+    """Whether a line of TensorFlow's log is more than a wrong guess about our attacks.
+
+    It counts the graphs of one line of code, and takes those of several attacks, each of which
+    needs its own, for needless repetitions.
+    """
+    message = record.getMessage()
+    return not ("triggered tf.function retracing" in message and "Attack._compile" in message)
 
 
 @contextlib.contextmanager
