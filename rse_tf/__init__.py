@@ -21,6 +21,7 @@ if keras.backend.backend() != "tensorflow":
 tf.get_logger().addFilter(is_of_use)
 
 from rse_tf import attacks, data, evaluation, layers, models  # noqa: E402
+from rse_tf.evaluation import audit  # noqa: E402
 from rse_tf.models import AveragedEnsemble, SelfEnsemble, export_classifier, robustify  # noqa: E402
 
 __version__ = "0.3.0.dev0"
@@ -28,6 +29,7 @@ __all__ = [
     "AveragedEnsemble",
     "SelfEnsemble",
     "attacks",
+    "audit",
     "data",
     "evaluation",
     "export_classifier",

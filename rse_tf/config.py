@@ -13,8 +13,8 @@ from rse_tf.attacks import ATTACKS
 from rse_tf.attacks.facts import GRADIENTS
 from rse_tf.data import DATASETS, comes_from_tfds, dataset_defaults, described
 from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense, is_defense
-from rse_tf.evaluation import CertificationSettings, EvaluationSettings
-from rse_tf.evaluation.attack_points import attack_flags, attack_points, flags_of
+from rse_tf.evaluation import CertificationSettings, EvaluationSettings, SuiteSettings
+from rse_tf.evaluation.attack_points import attack_flags, attack_points, check_attack_flags
 from rse_tf.models import MODELS, NoiseSettings, is_activation, is_network
 from rse_tf.training import STRATEGIES, TrainingSettings
 from rse_tf.utils import rules
@@ -94,8 +94,8 @@ class Config:
         _ATTACK, None, "aim at each of these classes in turn, by name")
     image_class: str | None = flag_field(_ATTACK, None, "attack images of this class only, by name")
     gradient: tuple[str, ...] = flag_field(
-        _ATTACK, ("mean_probability",), "of an ensemble: of one member (Grad. 1), the mean of the "
-        "members' losses (Grad. 2), or the loss of their mean probability",
+        _ATTACK, ("mean_probability",), "of an ensemble: of a member (Grad. 1), of the members' "
+        "mean loss (Grad. 2), probability or logits; reweighted: of those not fooled",
         lambda: GRADIENTS)  # fmt: skip
     attack_draws: int = flag_field(
         _ATTACK, 1, "noise draws that the attacker averages at each step (the paper: 1)",
@@ -135,7 +135,11 @@ class Config:
         self._fill_in(given)
         for name, value in self.values().items():
             self._build(check_flag, known[name], value)
-        self._check_attack_flags()
+        self.suite_settings()
+        try:
+            check_attack_flags(self)
+        except ArgumentError as error:
+            raise ConfigError(str(error)) from error
         for name in ("image_size", "data_dir"):
             if getattr(self, name) is not None and not comes_from_tfds(self.dataset):
                 raise ConfigError(f"--{name} does not apply to --dataset={self.dataset}")
@@ -156,8 +160,8 @@ class Config:
 
     @property
     def attacks(self) -> tuple[str, ...]:
-        """The attacks to run: empty for clean images only."""
-        return tuple(name for name in self.attack if name != "none")
+        """The attacks to run by themselves: empty for clean images only, or a suite only."""
+        return tuple(n for n in self.attack if n != "none" and self.suite != "adaptive")
 
     def noise_settings(self) -> NoiseSettings:
         """Where the network of RSE is noisy, and how much."""
@@ -186,8 +190,19 @@ class Config:
         model = f"{pathlib.PurePath(str(self.model)).stem}+{self.activation}".removesuffix("+relu")
         attacks = {name: self.attack_points(name) for name in self.attacks}
         own: dict[str, Any] = {"model": model, "attacks": attacks}
+        own["suite_epsilons"] = self.suite_epsilons
         names = {field.name for field in dataclasses.fields(EvaluationSettings)} - own.keys()
         return EvaluationSettings(**{name: getattr(self, name) for name in names}, **own)
+
+    def suite_settings(self) -> SuiteSettings:
+        """Which attacks the run has."""
+        return self._build(from_flags, SuiteSettings, self.options)
+
+    @property
+    def suite_epsilons(self) -> dict[str, tuple[float, ...]]:
+        """The distances of the adaptive suite by norm: empty without it."""
+        usual = dataset_defaults(self.dataset, self.model)["epsilon"]
+        return self.suite_settings().epsilons(self.epsilon or (usual,))
 
     def certification_settings(self) -> CertificationSettings:
         """How the defense of the run is certified."""
@@ -230,31 +245,14 @@ class Config:
             if name in options and options[name] != flag.default
         }
         data, model = (pathlib.PurePath(own[name]).stem for name in ("dataset", "model"))
-        own["workdir"] = own["workdir"] or f"runs/{data}-{model}-{'+'.join(own['attack'])}"
+        names = (*own["attack"], "adaptive") if options.get("suite") == "full" else own["attack"]
+        names = ("adaptive",) if options.get("suite") == "adaptive" else names
+        own["workdir"] = own["workdir"] or f"runs/{data}-{model}-{'+'.join(names)}"
         workdir = pathlib.PurePath(own["workdir"])
         own["models_dir"] = own["models_dir"] or str(workdir.parent / "models")
         own["attacks_dir"] = own["attacks_dir"] or str(workdir / "attacks")
         for name, value in own.items():
             object.__setattr__(self, name, value)
-
-    def _check_attack_flags(self) -> None:
-        if "none" in self.attack and len(self.attack) > 1:
-            raise self._error("attack", "none, or one or several attacks")
-        own = flags_of(self.attacks)
-        # Without an attack, the settings of one that a flag file brings along lie idle.
-        for name in sorted(self.options.keys() & attack_flags().keys()) if self.attacks else ():
-            if name not in own:
-                raise ConfigError(
-                    f"--{name} does not apply to --attack={','.join(self.attack)}, which has "
-                    + (", ".join(f"--{flag}" for flag in own) or "no flags")
-                )
-        if self.target_class is not None and (self.image_class is None or self.targeted):
-            raise ConfigError("--target_class needs --image_class, and not --targeted")
-        if self.image_class in (self.target_class or ()):
-            raise self._error("target_class", "other classes than --image_class")
-        for attack in self.attacks:
-            if not ATTACKS[attack].has_targets and (self.targeted or self.target_class):
-                raise ConfigError(f"--attack={attack} has no targets: leave out --targeted")
 
     def _build(self, make: Callable[..., Any], *arguments: Any, **others: Any) -> Any:
         """Calls a function of the options; an argument that it refuses is a wrong flag."""
@@ -287,6 +285,7 @@ def config_flags() -> dict[str, Flag]:
         ("activation", _NETWORK, settings_flags(NoiseSettings).values()),
         ("defense", _DEFENSE, defenses.defense_flags().values()),
         ("defense", _TRAINING, settings_flags(TrainingSettings).values()),
+        ("attack", _ATTACK, settings_flags(SuiteSettings).values()),
         ("attack", _ATTACK, attack_flags().values()),
         ("regularity", _CERTIFICATION, settings_flags(CertificationSettings).values()),
     )

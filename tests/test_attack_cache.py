@@ -11,10 +11,17 @@ import pytest
 from rse_tf import data
 from rse_tf.config import Config
 from rse_tf.evaluation import attack_runner
+from rse_tf.models import AveragedEnsemble
 from rse_tf.training.device_pool import DevicePool
 
 # The flags of a run, and its folders on a model without noise and on one with noise.
 FOLDERS: list[tuple[dict[str, Any], str, str]] = [
+    ({"attack": ("apgd",)},
+     "b356c226a3266dfb",
+     "18d373595b9a12cb"),
+    ({"attack": ("arc",)},
+     "35b71be6ebb28ff1",
+     "f169abb6507d54ed"),
     ({"attack": ("bim",)},
      "3f29688d5dcb45a8",
      "a6e5271c0b5756e9"),
@@ -33,9 +40,18 @@ FOLDERS: list[tuple[dict[str, Any], str, str]] = [
     ({"attack": ("deepfool",)},
      "73aa2ffcd351a3d1",
      "e9642c7be14b2b87"),
+    ({"attack": ("ddn",)},
+     "ed2391406802e7c0",
+     "6c2b2f2126383339"),
     ({"attack": ("fgsm",)},
      "5915d442163d325a",
      "cc66ce6961feb968"),
+    ({"attack": ("fmn",)},
+     "8242bc91a4ec1a2e",
+     "71e042aa76cf942b"),
+    ({"attack": ("fmn",), "norm": "l2", "levels": 256, "selection_draws": 5},
+     "4ee6e373bd1e231d",
+     "e7ea6835ea5bfb5b"),
     ({"attack": ("mim",)},
      "54685ddc5a55bb7a",
      "5fe4137e26c3b2ab"),
@@ -45,6 +61,9 @@ FOLDERS: list[tuple[dict[str, Any], str, str]] = [
     ({"attack": ("rand_fgsm",)},
      "2f9fa6e649dafa7a",
      "0682b2bcbceb61b3"),
+    ({"attack": ("square",)},
+     "004b53bd7314db97",
+     "ff427fd92322fe81"),
     ({"attack": ("zoo",)},
      "246e47851f9092e0 f94121e241e3c881 13a7de1d9dffe09b",
      "13684724c71eb20e 8a5835ab66a30b6c ffc5d25762468707"),
@@ -89,3 +108,16 @@ def test_what_was_attacked_before_is_found_again(
         run = attack_runner.AttackRunner(settings, Model(), dataset, split, "", DevicePool())
         found = [run._folder(setting, Model()) for setting in run.settings()]
         assert [pathlib.Path(folder).name for folder in found] == folders.split()
+
+
+def test_gradients_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack_runner, "weights_digest", lambda model: "weights")
+    names = ("mean_loss", "mean_probability", "mean_logits", "reweighted")
+    model = AveragedEnsemble([Model(), Model()])
+    split: Any = None
+    run = Config(attack=("fgsm",), gradient=names).evaluation_settings()
+    runner = attack_runner.AttackRunner(run, model, split, split, "", DevicePool())
+    folders = [runner._folder(setting, Model()).name for setting in runner.settings()]
+    assert len(set(folders)) == len(names)
+    # By mean_loss and mean_probability an attack is found under the names of earlier versions.
+    assert folders[:2] == ["31fe898728d7860e", "5915d442163d325a"]

@@ -14,9 +14,13 @@ import pytest
 import tensorflow as tf
 
 from rse_tf.attacks import (
+    APGD,
+    ARC,
     ATTACKS,
     BIM,
+    DDN,
     FGSM,
+    FMN,
     MIM,
     PGD,
     ZOO,
@@ -26,6 +30,7 @@ from rse_tf.attacks import (
     CleverHansPGD,
     DeepFool,
     RandFGSM,
+    Square,
 )
 
 SHAPE = (4, 4, 1)
@@ -49,16 +54,21 @@ LABELS2, LABELS3 = predictions(MODEL2, IMAGES), predictions(MODEL3, IMAGES)
 
 # One cheap example of every registered attack, for the rules that hold for all of them.
 EXAMPLES = {
+    "apgd": APGD(MODEL3, epsilon=0.1, steps=5),
+    "arc": ARC(MODEL3, epsilon=0.1, step_size=0.05, steps=3),
     "bim": BIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "carlini_wagner": CarliniWagnerL2(MODEL3, const=1.0, steps=30, learning_rate=0.02),
     "cleverhans_fgm": CleverHansFGM(MODEL3, epsilon=0.1),
     "cleverhans_mim": CleverHansMIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "cleverhans_pgd": CleverHansPGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
+    "ddn": DDN(MODEL3, steps=30),
     "deepfool": DeepFool(MODEL3),
     "fgsm": FGSM(MODEL3, epsilon=0.1),
+    "fmn": FMN(MODEL3, steps=30),
     "mim": MIM(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "pgd": PGD(MODEL3, epsilon=0.1, step_size=0.03, steps=5),
     "rand_fgsm": RandFGSM(MODEL3, epsilon=0.1),
+    "square": Square(MODEL3, epsilon=0.1, steps=30),
     "zoo": ZOO(MODEL3, const=1.0, steps=30, learning_rate=0.02, coordinates=16, h=0.01),
 }
 every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
@@ -172,16 +182,20 @@ def test_success_and_distortion_are_those_of_the_returned_images(name: str) -> N
     )
     l2 = np.sqrt(((result.adversarial - IMAGES) ** 2).sum(axis=(1, 2, 3)))
     np.testing.assert_allclose(result.distortion, l2, rtol=1e-4, atol=1e-6)
-    # DeepFool has to look where its last step led before it knows that it may stop.
-    looks = 2 if name == "deepfool" else 1
-    each = 2 * 16 + 1 if name == "zoo" else 1  # both sides of every pixel, and the image itself
+    # DeepFool has to look where its last step led before it knows that it may stop, and ARC and the
+    # Square Attack where they start.
+    looks = 2 if name in ("arc", "deepfool", "square") else 1
+    # The last step of these two is followed by a look, and by ten along a line.
+    looks = 12 if name in ("ddn", "fmn") else looks
+    # Both sides of every pixel, and the image itself; or the step, and what it comes to.
+    each = {"zoo": 2 * 16 + 1, "arc": 2}.get(name, 1)
     assert (result.queries == result.iterations * each + looks).all()
 
 
 @every_attack
 def test_one_hot_labels_are_the_same_as_integers(name: str) -> None:
     one_hot = np.eye(3, dtype=np.float32)[LABELS3]
-    untargeted = name == "deepfool"
+    untargeted = not ATTACKS[name].has_targets
     targets = None if untargeted else (LABELS3 + 1) % 3
     by_integer = EXAMPLES[name](IMAGES, LABELS3, targets)
     targets = None if untargeted else np.roll(one_hot, 1, axis=1)
@@ -198,7 +212,8 @@ def test_batch_sizes_and_strengths_share_one_trace(name: str) -> None:
         return MODEL3(x)
 
     attack = dataclasses.replace(EXAMPLES[name], model=counted, _graphs={})
-    strengths = {"carlini_wagner": "const", "deepfool": "overshoot", "zoo": "const"}
+    strengths = {"carlini_wagner": "const", "ddn": "relative_step", "deepfool": "overshoot",
+                 "fmn": "relative_step", "zoo": "const"}  # fmt: skip
     strength = strengths.get(name, "epsilon")
     attack(IMAGES, LABELS3)
     first = sum(traces)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import keras
 import numpy as np
 import pytest
@@ -12,8 +11,7 @@ from scipy import stats
 from smoothed import NORM, at_distances, linear, without_time
 
 import rse_tf
-from rse_tf.evaluation import Certificate, certified_accuracy, certify
-from rse_tf.evaluation import certification
+from rse_tf.evaluation import Certificate, certification, certified_accuracy, certify
 from rse_tf.evaluation.confidence import lower_bound
 
 DISTANCES = np.linspace(0.02, 0.4, 8)

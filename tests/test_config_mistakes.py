@@ -38,10 +38,10 @@ MISTAKES = [
     *[(f"--defense={name}", "--defense must be one of ") for name in (
         "ensemble", "rse+ensemble_bagging", "ensemble_bagging+magic", "ensemble_bagging+",
         "+rse", "ensemble_bagging+ensemble_mixed", "ensemble_mixed+rse+rse")],
-    ("--attack=fgm", "--attack must be one of none, bim, carlini_wagner, "),
+    ("--attack=fgm", "--attack must be one of none, apgd, bim, "),
     ("--noise_distribution=cauchy", "--noise_distribution must be one of gaussian, "),
     ("--init_noise_at=third_conv", "--init_noise_at must be one of first_conv, second_conv"),
-    ("--attack=bim,fgm", "--attack must be one of none, bim, carlini_wagner, "),
+    ("--attack=bim,fgm", "--attack must be one of none, apgd, bim, "),
     ("--gradient=grad1", "--gradient must be one of member, mean_loss, mean_probability"),
     ("--optimizer=rmsprop", "--optimizer must be one of sgd, adam"),
     ("--schedule=linear", "--schedule must be one of paper, one_cycle, constant"),
@@ -96,7 +96,9 @@ MISTAKES = [
     ("--retraining_epsilon=-1,1", "--retraining_epsilon must be 0 or greater. Received: (-1.0,"),
     ("--attack=rand_fgsm --random_step=0.4 --epsilon=0.3", "--random_step must be at most epsilon"),
     ("--attack=rand_fgsm --random_step=0.4", "--random_step must be at most epsilon, 0.3"),
-    ("--attack=pgd --norm=l2", "--epsilon must be given beside norm=l2"),
+    *[(f"--attack={attack} --norm=l2", "--epsilon must be given beside norm=l2")
+      for attack in ("apgd", "pgd")],
+    ("--attack=apgd --num_targets=3", "--num_targets must be None but for loss=dlr_targeted"),
     ("--attack=rand_fgsm --random_step=-1", "--random_step must be a finite number >= 0"),
     *[(f"--rho={value}", "--rho must be from 0 to 1") for value in ("-0.1", "1.1", "nan")],
     ("--const=0.1,-1", "--const must be a finite number >= 0, for --attack=carlini_wagner. "

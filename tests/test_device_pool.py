@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import functools
 import pathlib
 import shutil
@@ -111,11 +112,12 @@ def test_an_attack_on_two_devices_is_that_on_one(
 
 def test_a_score_on_two_devices_is_that_on_one() -> None:
     model = noisy()
-    scores = [
-        Scorer(model, 5, 2, batch_size=4, pool=pool).correct(IMAGES, LABELS, 1)
+    one, two = (
+        Scorer(model, 5, 2, batch_size=4, pool=pool).answers(IMAGES, LABELS, 1)
         for pool in (DevicePool(), two_devices())
-    ]
-    np.testing.assert_array_equal(*scores)
+    )
+    for ours, theirs in zip(dataclasses.astuple(one), dataclasses.astuple(two)):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_who_attacks_the_same_as_another_process_waits_for_it(

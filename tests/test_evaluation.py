@@ -8,24 +8,20 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from noisy_models import noisy_coin
 
 from rse_tf.attacks import BIM, AttackResult
-from rse_tf.evaluation import Scorer, attack_in_batches, attacking, mean_score, score, scoring
+from rse_tf.evaluation import (
+    Answers,
+    Scorer,
+    attack_in_batches,
+    attacking,
+    mean_score,
+    score,
+    scoring,
+)
 from rse_tf.layers import FrozenNoise, NoiseLayer, noise_state, seed_noise
 from rse_tf.training.device_pool import DevicePool
-
-
-def noisy_coin(stddev: float, active: str = "always") -> keras.Model:
-    """Two classes by the sign of pixel + noise, with logits so far apart that they are votes."""
-    return keras.Sequential(
-        [
-            keras.Input((1, 1, 1)),
-            keras.layers.Flatten(),
-            NoiseLayer(stddev, active=active),
-            keras.layers.Lambda(lambda x: 1e4 * tf.concat([-x, x], axis=1)),
-        ]
-    )
 
 
 def test_score_of_four_images_by_hand() -> None:
@@ -36,7 +32,7 @@ def test_score_of_four_images_by_hand() -> None:
     adversarial[2, 0, :, 0] = (0.6, 0.8)  # L2 1.0, L-infinity 0.8, but not fooled
     correct_clean = np.array([[True, True, True, False]])
     correct_adversarial = np.array([[False, False, True, False]])
-    result = score(clean, adversarial, correct_clean, correct_adversarial)
+    result = score(clean, adversarial, correct_clean, Answers(correct_adversarial))
     assert result.accuracy == 0.25 and result.accuracy_std == 0
     assert result.misclassified_clean == 0.25
     assert result.success_rate == pytest.approx(2 / 3)
@@ -51,7 +47,7 @@ def test_score_of_four_images_by_hand() -> None:
 def test_the_spread_is_that_over_evaluation_seeds() -> None:
     images = np.zeros((4, 1, 1, 1))
     right = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
-    result = score(images, images, np.ones((2, 4), bool), right)
+    result = score(images, images, np.ones((2, 4), bool), Answers(right))
     assert result.accuracy == 0.75
     assert result.accuracy_std == pytest.approx(np.std([1.0, 0.5], ddof=1))
 
@@ -62,25 +58,28 @@ def test_spreads_over_seeds_and_over_members_are_two() -> None:
     correct = [np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool),
                np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool)]  # fmt: skip
     clean = [np.ones((2, 4), bool)] * 2
-    result = mean_score(images, [images] * 2, clean, correct)
+    answers = [Answers(one) for one in correct]
+    result = mean_score(images, [images] * 2, clean, answers)
     assert result.accuracy == pytest.approx((0.75 + 0.375) / 2)
     assert result.accuracy_std == pytest.approx(np.std([0.625, 0.5], ddof=1))  # of the mean
     assert result.accuracy_std_members == pytest.approx(np.std([0.75, 0.375], ddof=1))
     # A member that is wholly certain has no noise, and one seed.
-    result = mean_score(images, [images] * 2, clean, [correct[0], np.ones((1, 4), bool)])
+    result = mean_score(
+        images, [images] * 2, clean, [answers[0], Answers(np.ones((1, 4), bool))]
+    )
     assert result.accuracy_std == pytest.approx(np.std([1.0, 0.75], ddof=1))
     assert result.accuracy_std_members == pytest.approx(np.std([0.75, 1.0], ddof=1))
-    alone = mean_score(images, [images], clean[:1], correct[:1])
-    assert alone == score(images, images, clean[0], correct[0])
+    alone = mean_score(images, [images], clean[:1], answers[:1])
+    assert alone == score(images, images, clean[0], answers[0])
     assert alone.accuracy_std_members is None
 
 
 def test_without_any_success_there_is_no_mean_distortion() -> None:
     images, right = np.zeros((3, 1, 1, 1)), np.ones((1, 3), bool)
-    result = score(images, images, right, right)
+    result = score(images, images, right, Answers(right))
     assert result.mean_l2 is result.median_l2 is result.mean_linf is None
     assert result.success_rate == 0
-    assert score(images, images, ~right, ~right).success_rate is None
+    assert score(images, images, ~right, Answers(~right)).success_rate is None
 
 
 def test_more_draws_make_the_majority_right() -> None:

@@ -248,6 +248,46 @@ def test_draws_of_one_network_give_gradients_but_no_members(tmp_path: pathlib.Pa
     assert row.parameters["attack_draws"] == 1 and row.gradient is None
 
 
+@pytest.mark.parametrize("kind", ["mean_logits", "reweighted"])
+def test_sources_of_gradients_by_name(kind: str, tmp_path: pathlib.Path) -> None:
+    model = AveragedEnsemble([linear(kernel) for kernel in KERNELS])
+    run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,), gradient=(kind,))
+    *_, row = rows_of(model, run)
+    if kind == "mean_logits":
+        # The loss of the mean probability p by the mean logits Z: dlogits/dx is the mean kernel.
+        mean = np.mean([probabilities(IMAGES, kernel) for kernel in KERNELS], axis=0)
+        up = (mean - np.eye(CLASSES)[LABELS]) @ KERNELS.mean(axis=0).T
+        x = np.clip(IMAGES + EPSILON * np.sign(up).reshape(IMAGES.shape), 0, 1)
+    else:
+        x = FGSM(models.ReweightedMembers(model.stacked_logits), epsilon=EPSILON)(
+            IMAGES, LABELS).adversarial  # fmt: skip
+    assert (row.gradient, row.scored) == (kind, "ensemble")
+    assert row.score.accuracy == pytest.approx(accuracy(x, KERNELS))
+    # Else it proves little.
+    assert np.abs(x - attacked("fgsm", KERNELS, "mean_probability")).max() > EPSILON / 2
+
+
+def test_sources_of_gradients_are_there_for_draws_and_for_random_members(
+    tmp_path: pathlib.Path,
+) -> None:
+    names = ("mean_logits", "reweighted")
+    run = settings(tmp_path, attack=("fgsm", "ddn"), epsilon=(0.1,), attack_draws=3, num_images=6,
+                   attack_steps=3, gradient=names)  # fmt: skip
+    network = noisy(init_noise=0.5)
+    for model in (network, AveragedEnsemble([network, noisy(init_noise=0.3)])):
+        rows = [row for row in rows_of(model, run, NOISY_DATA) if row.attack != "none"]
+        assert [(row.attack, row.gradient) for row in rows] == [
+            (attack, gradient) for attack in run.attack for gradient in names]  # fmt: skip
+    assert len(list(tmp_path.rglob("batch_*.npz"))) == 8  # none is found under another's name
+
+
+def test_an_attack_on_stacked_logits_gets_them_where_there_are_any(tmp_path: pathlib.Path) -> None:
+    run = settings(tmp_path, attack=("arc",), epsilon=(EPSILON,), attack_steps=2, num_images=9)
+    ensemble = AveragedEnsemble([linear(kernel) for kernel in KERNELS])
+    assert rows_of(ensemble, run)[-1].gradient == "mean_loss"
+    assert rows_of(linear(KERNELS[0]), run)[-1].gradient is None
+
+
 def test_attacks_without_a_loss_of_members_are_not_run_under_its_name(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -77,7 +77,8 @@ def test_success_on_stacked_logits_is_that_of_the_mean_probability() -> None:
     assert result.success.all()
 
 
-@pytest.mark.parametrize("name", sorted(ATTACKS))
+# ARC steps against each member by itself: it makes twice as many steps against two.
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - {"arc"}))
 def test_the_same_opinion_twice_is_one_opinion(name: str) -> None:
     settings: dict[str, Any] = {"epsilon": 0.1, "step_size": 0.03, "steps": 5}
     fields = {field.name for field in dataclasses.fields(ATTACKS[name])}

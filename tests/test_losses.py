@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rse_tf.attacks import BIM, FGSM, MIM, PGD, RandFGSM
+from rse_tf.attacks import APGD, BIM, FGSM, MIM, PGD, RandFGSM
 from rse_tf.attacks.fgsm import fast_gradient_sign
 from rse_tf.attacks.losses import cross_entropy, log_loss, loss_direction, loss_gradient
 
@@ -67,6 +67,7 @@ def test_the_logarithm_of_the_loss_and_its_gradient_are_exact(scale: float, numb
 
 STEPS: dict[str, Any] = {"epsilon": 0.05, "step_size": 0.01, "steps": 2}
 ATTACKS = {
+    "apgd": lambda model: APGD(model, epsilon=0.05, steps=10),
     "fgsm": lambda model: FGSM(model, epsilon=0.1),
     "rand_fgsm": lambda model: RandFGSM(model, epsilon=0.1),
     "bim": lambda model: BIM(model, **STEPS),

@@ -10,6 +10,7 @@ import tensorflow as tf
 from rse_tf.layers import (
     FrozenNoise,
     NoiseLayer,
+    NoiseOff,
     noise_layers,
     noise_state,
     seed_noise,
@@ -195,3 +196,16 @@ def test_frozen_noise_holds_in_a_compiled_loop() -> None:
 def test_freezing_a_silent_model_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one NoiseLayer. Received: 'silent'"):
         FrozenNoise(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="silent"))
+
+
+def test_a_model_with_its_noise_off_is_the_network_alone() -> None:
+    network = keras.Sequential([keras.Input((4,)), NoiseLayer(1.0), keras.layers.Dense(3)])
+    x = np.random.default_rng(0).random((5, 4), np.float32)
+    alone = x @ network.layers[-1].get_weights()[0]
+    off = NoiseOff(network)
+    np.testing.assert_allclose(off(x), alone, rtol=1e-5, atol=1e-6)
+    traced = tf.function(off, autograph=False)
+    np.testing.assert_allclose(traced(x), alone, rtol=1e-5, atol=1e-6)
+    assert np.abs(network(x) - alone).max() > 0.1  # and on again
+    with pytest.raises(ValueError, match="at least one NoiseLayer"):
+        NoiseOff(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))

@@ -211,6 +211,7 @@ def linear(images: tf.Tensor) -> tf.Tensor:
 EPSILON = {"epsilon": 0.1}
 STEPS = {**EPSILON, "step_size": 0.02}
 CAN = [
+    attacks.APGD(linear, **EPSILON, steps=20),
     attacks.FGSM(linear, **EPSILON),
     attacks.RandFGSM(linear, **EPSILON),
     attacks.BIM(linear, **STEPS),
@@ -219,11 +220,17 @@ CAN = [
     attacks.PGD(linear, **STEPS, norm="l2"),
     attacks.CarliniWagnerL2(linear, const=1.0, steps=20, learning_rate=0.05),
     attacks.CarliniWagnerL2(linear, steps=20, learning_rate=0.05, abort_early=False),
+    attacks.DDN(linear, steps=20),
+    attacks.ARC(linear, epsilon=0.1, steps=3),
+    attacks.FMN(linear, steps=20),
 ]
 CANNOT = [
+    attacks.APGD(linear, **EPSILON, restarts=2),
+    attacks.APGD(linear, **EPSILON, loss="dlr_targeted"),
     attacks.PGD(linear, **STEPS, restarts=2),
     attacks.CarliniWagnerL2(linear, steps=20),
     attacks.DeepFool(linear),
+    attacks.Square(linear, **EPSILON),
     attacks.ZOO(linear, const=1.0),
     attacks.CleverHansFGM(linear, **EPSILON),
     attacks.CleverHansPGD(linear, **STEPS),

@@ -222,7 +222,29 @@ class Attack(RunFacts, abc.ABC):
         Raises:
             ValueError: if the model does not return logits.
         """
-        return self._classifier().look(images).num_classes
+        num_classes = self._classifier().look(images).num_classes
+        key = self._randomness_key(images)
+        if self._asks_for_randomness and key not in self._graphs:
+            self._graphs[key] = self._classifier().is_random(images)
+        return num_classes
+
+    @property
+    def _asks_for_randomness(self) -> bool:
+        """Whether the attack does something else where the model is randomised."""
+        return False
+
+    def _is_random(self, images: tf.Tensor) -> bool:
+        """Whether the model is randomised, for an attack that asks for it."""
+        return self._graphs[self._randomness_key(images)]
+
+    def _calls(self, images: tf.Tensor, draws: int) -> int:
+        """How many calls of a randomised model are so many draws, or a few more."""
+        shape = self._classifier().look_at_shape(images.shape[1:]).shape
+        each = shape[0] if len(shape) == 3 else getattr(self.model, "num_draws", 1)
+        return -(-draws // int(each or 1))
+
+    def _randomness_key(self, images: np.ndarray | tf.Tensor) -> Any:
+        return ("randomised", id(self.model), tuple(images.shape[1:]))
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled graphs stay in their process.

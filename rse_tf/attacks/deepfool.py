@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.base import Attack, AttackResult, per_image
+from rse_tf.attacks.facts import GRADIENTS_OF_ONE
 from rse_tf.utils.options import option
 
 # Each step goes this far beyond the boundary, in units of the pixel range; the authors' code: 1e-4.
@@ -67,8 +68,7 @@ class DeepFool(Attack):
     candidates: int = 10
     scalars: ClassVar[tuple[str, ...]] = ("steps", "overshoot")
     has_targets: ClassVar[bool] = False
-    # It knows no loss of the members of an ensemble.
-    gradients: ClassVar[tuple[str, ...]] = ("member", "mean_probability")
+    gradients: ClassVar[tuple[str, ...]] = GRADIENTS_OF_ONE
     cache_version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

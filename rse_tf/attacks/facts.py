@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import Option, options_of
 
 # The loss of an ensemble that the attacker differentiates; the first two are Grad. 1 and Grad. 2 of
 # Strauss et al. (2017), section 3.
-GRADIENTS = ("member", "mean_loss", "mean_probability")
+GRADIENTS = ("member", "mean_loss", "mean_probability", "mean_logits", "reweighted")
+# Those of an attack on one set of logits, which knows no loss of the members of an ensemble.
+GRADIENTS_OF_ONE = tuple(name for name in GRADIENTS if name != "mean_loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,9 @@ class RunFacts:
             value = cls.__dataclass_fields__[name].default
             if own.by_dataset is not None:
                 value = of_dataset[own.by_dataset]
+                if own.is_length and given.get("norm") == "l2" and name not in given:
+                    expected = "given beside norm=l2: the defaults are L-infinity distances"
+                    raise argument_error(cls.__name__, name, expected, None)
             if own.quiet or value is dataclasses.MISSING:
                 continue
             found[name] = (value,) if own.sweep and not isinstance(value, tuple) else value
@@ -58,7 +64,8 @@ class RunFacts:
     @classmethod
     def for_model(cls, point: dict[str, Any], is_random: bool) -> dict[str, Any]:
         """The settings of a run as they are for a model that is randomised, or is not."""
-        return point
+        randomised_only = {name for name, own in options_of(cls).items() if own.randomised_only}
+        return {k: v for k, v in point.items() if is_random or k not in randomised_only}
 
     def hyperparameters(self) -> dict[str, Any]:
         """The options, each by its value; those at `None` by what they are then, if anything."""

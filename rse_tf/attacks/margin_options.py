@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from rse_tf.attacks.base import Attack
+from rse_tf.attacks.facts import GRADIENTS_OF_ONE
 from rse_tf.attacks.margin import warn_of_a_const_for_unit_pixels
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import Option, option
@@ -41,8 +42,7 @@ class MarginAttack(Attack):
         "binary_search_steps",
         "initial_const",
     )
-    # It knows no loss of the members of an ensemble.
-    gradients: ClassVar[tuple[str, ...]] = ("member", "mean_probability")
+    gradients: ClassVar[tuple[str, ...]] = GRADIENTS_OF_ONE
     cache_version: ClassVar[int] = 1
     switches: ClassVar[Mapping[str, Option]] = {
         "binary_search": Option("search c for each image instead")

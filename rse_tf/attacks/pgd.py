@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.active_rows import step_active, while_active
-from rse_tf.attacks.base import per_image, squared_l2
+from rse_tf.attacks.base import per_image
 from rse_tf.attacks.gradient_sign import GradientSign, Scalars
 from rse_tf.attacks.losses import joint_logits, log_loss
+from rse_tf.attacks.norms import NORMS, free_part, into_ball, steepest
 from rse_tf.attacks.randomness import per_image_seeds, uniform_l2, uniform_linf
-from rse_tf.utils.checks import argument_error
 from rse_tf.utils.options import option
-
-# Rounding of the pixels must not carry an image out of the L2 ball.
-_INSIDE = 1 - 1e-6
 
 
 class _Best(NamedTuple):
@@ -63,7 +58,7 @@ class PGD(GradientSign):
     step_size: float | None = option(None, is_length=True, help="length of a step")
     steps: int = option(40, flag="attack_steps", help="number of steps")
     restarts: int = option(1, quiet=True, help="random starts")
-    norm: str = option("linf", choices=("linf", "l2"), quiet=True, help="norm of the ball")
+    norm: str = option("linf", choices=NORMS, quiet=True, help="norm of the ball")
     random_start: bool = True
     seed: int = 0
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "step_size", "steps", "seed")
@@ -84,36 +79,19 @@ class PGD(GradientSign):
     def supports_jit(self) -> bool:
         return self.restarts == 1
 
-    @classmethod
-    def run_defaults(
-        cls, of_dataset: Mapping[str, Any], given: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """See `Attack`; the distances of a data set are L-infinity."""
-        if given.get("norm") == "l2" and "epsilon" not in given:
-            expected = "given beside norm=l2: the defaults are L-infinity distances"
-            raise argument_error(cls.__name__, "epsilon", expected, None)
-        return super().run_defaults(of_dataset, given)
-
     def _defaults(self) -> dict[str, Any]:
         return {"step_size": self.epsilon * (1 / 4)}
 
-    def check_model(self, images: np.ndarray) -> int:
-        """See `Attack`; with restarts it also looks whether the model is randomised."""
-        num_classes = super().check_model(images)
-        key = self._randomness_key(images.shape[1:])
-        if self.restarts > 1 and key not in self._graphs:
-            self._graphs[key] = self._classifier().is_random(images)
-        return num_classes
-
-    def _randomness_key(self, image_shape: Any) -> Any:
-        return ("randomised", id(self.model), tuple(image_shape))
+    @property
+    def _asks_for_randomness(self) -> bool:
+        return self.restarts > 1
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if self.restarts == 1:
             return super()._perturb(images, classes, targeted, scalars)
-        randomised = self._graphs[self._randomness_key(images.shape[1:])]
+        randomised = self._is_random(images)
         keys = per_image_seeds(images, scalars["seed"], self.bounds)
 
         def restart(r: tf.Tensor, best: _Best) -> tuple[tf.Tensor, _Best]:
@@ -161,26 +139,7 @@ class PGD(GradientSign):
         if self.norm == "linf":
             return tf.sign(gradient), memory
         # A pixel at a bound would take its share of the length and not move.
-        low, high = self.bounds
-        gradient = tf.where(tf.where(gradient < 0, x > low, x < high), gradient, 0.0)
-        # First to a largest entry of 1: the squares of tiny gradients would vanish.
-        pixels = tf.range(1, tf.rank(gradient))
-        largest = tf.reduce_max(tf.abs(gradient), axis=pixels, keepdims=True)
-        gradient = tf.math.divide_no_nan(gradient, largest)
-        norm = per_image(tf.sqrt(squared_l2(gradient)), gradient)
-        return tf.math.divide_no_nan(gradient, norm), memory
+        return steepest(free_part(gradient, x, self.bounds), "l2")[0], memory
 
     def _project(self, x: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
-        """Into the bounds, and from there to the nearest point of the ball.
-
-        The images lie within the bounds, so that the way back to them does too. In the other
-        order, what a bound takes of a step would be missing from the length epsilon.
-        """
-        if self.norm == "linf":
-            return super()._project(x, images, epsilon)
-        away = tf.clip_by_value(x, *self.bounds) - images
-        shrink = tf.minimum(
-            tf.math.divide_no_nan(_INSIDE * epsilon, tf.sqrt(squared_l2(away))), 1.0
-        )
-        # Again for the rounding of this sum.
-        return tf.clip_by_value(images + per_image(shrink, images) * away, *self.bounds)
+        return into_ball(x, images, epsilon, self.norm, self.bounds)

@@ -17,13 +17,11 @@ from rse_tf.defenses.base import Defense
 from rse_tf.defenses.none import NoDefense
 from rse_tf.models import AveragedEnsemble, NetworkSpec
 from rse_tf.training import Trainer
+from rse_tf.utils import seeds
 from rse_tf.utils.options import option
 from rse_tf.utils.rules import AT_LEAST_1, NOT_NEGATIVE
 
 Member = tuple[NetworkSpec, Trainer]
-
-# Keep the random numbers of a member's images apart from those of its training.
-_BAGGING, _GAUSS_NOISE = 0xBA66, 0x6A55
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Bagging(RandomInit):
 
     def member(self, number: int, spec: NetworkSpec, trainer: Trainer) -> Member:
         train = trainer.dataset.train
-        rng = np.random.default_rng([_BAGGING, trainer.settings.seed, number])
+        rng = np.random.default_rng([seeds.BAGGING, trainer.settings.seed, number])
         replicate = train[rng.integers(len(train), size=len(train))]
         return super().member(number, spec, _on(trainer, replicate))
 
@@ -134,7 +132,7 @@ class GaussNoise(RandomInit):
 
     def member(self, number: int, spec: NetworkSpec, trainer: Trainer) -> Member:
         train = trainer.dataset.train
-        rng = np.random.default_rng([_GAUSS_NOISE, trainer.settings.seed, number])
+        rng = np.random.default_rng([seeds.GAUSS_NOISE, trainer.settings.seed, number])
         noise = rng.standard_normal(train.images.shape, np.float32)
         noisy = np.clip(train.images + np.float32(self.member_noise) * noise, 0, 1)
         return super().member(number, spec, _on(trainer, Split(noisy, train.labels)))

@@ -4,13 +4,18 @@ from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.certification import Certificate, certified_accuracy, certify
 from rse_tf.evaluation.evaluator import Evaluator
 from rse_tf.evaluation.gallery import Gallery
+from rse_tf.evaluation.metrics import mean_score, score
 from rse_tf.evaluation.regularity import Regularity, measure_regularity
 from rse_tf.evaluation.result import Row, Score, plain
-from rse_tf.evaluation.scoring import Scorer, mean_score, score
-from rse_tf.evaluation.settings import CertificationSettings, EvaluationSettings
+from rse_tf.evaluation.sanity import SanityRow, Verdict, audit
+from rse_tf.evaluation.scoring import Answers, Scorer
+from rse_tf.evaluation.settings import CertificationSettings, EvaluationSettings, SuiteSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
+from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
+from rse_tf.evaluation.suite_runner import evaluate_suite
 
 __all__ = [
+    "Answers",
     "Certificate",
     "CertificationSettings",
     "EvaluationSettings",
@@ -18,12 +23,20 @@ __all__ = [
     "Gallery",
     "Regularity",
     "Row",
+    "SanityRow",
     "Score",
     "Scorer",
+    "StepOutcome",
     "Stopping",
+    "Verdict",
+    "SuiteCell",
+    "SuiteOutcome",
+    "SuiteSettings",
     "attack_in_batches",
+    "audit",
     "certified_accuracy",
     "certify",
+    "evaluate_suite",
     "mean_score",
     "measure_regularity",
     "measure_stopping",

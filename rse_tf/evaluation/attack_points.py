@@ -13,7 +13,7 @@ from rse_tf.attacks import ATTACKS
 from rse_tf.attacks.base import Attack
 from rse_tf.utils.checks import ArgumentError
 from rse_tf.utils.options import Flag, flag_of, options_of, union_of_flags
-from rse_tf.utils.rules import too_long
+from rse_tf.utils.rules import NOT_NEGATIVE, broken, too_long
 
 
 def attack_flags() -> dict[str, Flag]:
@@ -42,6 +42,55 @@ def own_flags(cls: type[Attack]) -> dict[str, Flag]:
 def flags_of(attacks: Sequence[str]) -> list[str]:
     """Returns the names of the flags that one of these attacks has, sorted."""
     return sorted({flag.name for name in attacks for flag in own_flags(ATTACKS[name]).values()})
+
+
+def check_attack_flags(run: Any) -> None:
+    """Checks which flags of attacks go together.
+
+    Args:
+        run: has the flags of a run as attributes, as a `rse_tf.config.Config` does.
+
+    Raises:
+        ArgumentError: if some do not.
+    """
+    if "none" in run.attack and len(run.attack) > 1:
+        raise _flag_error(run, "attack", "none, or one or several attacks")
+    own = flags_of(run.attacks) + ["epsilon"] * (run.suite == "full")
+    # Without an attack, the settings of one that a flag file brings along lie idle.
+    for name in sorted(run.options.keys() & attack_flags().keys()) if run.attacks else ():
+        if name not in own:
+            raise ArgumentError(
+                f"--{name} does not apply to --attack={','.join(run.attack)}, which has "
+                + (", ".join(f"--{flag}" for flag in own) or "no flags")
+            )
+    if run.target_class is not None and (run.image_class is None or run.targeted):
+        raise ArgumentError("--target_class needs --image_class, and not --targeted")
+    if run.image_class in (run.target_class or ()):
+        raise _flag_error(run, "target_class", "other classes than --image_class")
+    for attack in run.attacks:
+        if not ATTACKS[attack].has_targets and (run.targeted or run.target_class):
+            raise ArgumentError(f"--attack={attack} has no targets: leave out --targeted")
+    if run.suite != "paper":
+        _check_suite(run)
+
+
+def _check_suite(run: Any) -> None:
+    if len(run.num_draws) > 1:
+        raise _flag_error(run, "num_draws", f"one number for --suite={run.suite}")
+    if run.epsilon is not None and "linf" not in run.norms and not run.attacks:
+        raise ArgumentError("--epsilon does not apply to --norms=l2, which has --l2_epsilon")
+    for name in ("substitute", "targeted", "target_class"):
+        if getattr(run, name):
+            raise ArgumentError(f"--{name} does not apply to --suite={run.suite}")
+    linf = run.suite_epsilons.get("linf")
+    expected = broken(NOT_NEGATIVE, linf) or too_long(linf)
+    if expected is not None:
+        raise _flag_error(run, "epsilon", expected)
+
+
+def _flag_error(run: Any, name: str, expected: str) -> ArgumentError:
+    received = getattr(run, name)
+    return ArgumentError(f"--{name} must be {expected}. Received: {received!r}", name, expected)
 
 
 def attack_points(

@@ -16,9 +16,10 @@ from rse_tf import data
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.attacks.base import Attack
 from rse_tf.evaluation.attacking import attack_in_batches
+from rse_tf.evaluation.model_facts import without_names
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.layers import NOISE_VERSION, CommonNoise, is_random
-from rse_tf.models import AveragedEnsemble, SelfEnsemble
+from rse_tf.models import AveragedEnsemble, SelfEnsemble, gradient_source
 from rse_tf.training import weights_digest
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.options import options_of
@@ -26,6 +27,8 @@ from rse_tf.utils.options import options_of
 # Part of every attack's folder: raise it when the same settings no longer give the same images of
 # all attacks; and the package's version with it, by which finished tables are known.
 _FORMAT = 2
+# Gradients that an attack's folder tells by name; the others are older than that.
+_NAMED_GRADIENTS = ("mean_logits", "reweighted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,8 @@ class AttackRunner:
             gradients = tuple(g for g in self._settings.gradient if g != "member") or gradients
         for attack, points in self._settings.attacks.items():
             known = ATTACKS[attack].gradients
-            own = tuple(g for g in gradients if g in known) or ("mean_probability",)
+            default = "mean_probability" if "mean_probability" in known else known[0]
+            own = tuple(g for g in gradients if g in known) or (default,)
             for gradient in own:
                 for target in self._settings.target_class or (None,):
                     for point in points:
@@ -182,7 +186,7 @@ class AttackRunner:
             if self._draws > 1:
                 members = [SelfEnsemble(member, self._draws) for member in members]
                 model = members[0] if len(members) == 1 else AveragedEnsemble(members)
-            logits = model.stacked_logits if setting.gradient == "mean_loss" else model
+            logits = gradient_source(model, setting.gradient)
             if setting.point.get("noise") == "common":
                 logits = CommonNoise(model)
             size = self._settings.attack_batch_size
@@ -191,23 +195,15 @@ class AttackRunner:
 
     def _folder(self, setting: AttackSetting, victim: keras.Model) -> pathlib.Path:
         """A folder for the batches of one attack setting, named after all they follow from."""
-        network = _without_names(victim.get_config())
+        network = without_names(victim.get_config())
         mean_loss = setting.gradient == "mean_loss"
         version = ATTACKS[setting.attack].cache_version
         facts = [
             _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
             self._settings.seed, network, weights_digest(victim),
             *([version] if version else []),
+            *([{"gradient": setting.gradient}] if setting.gradient in _NAMED_GRADIENTS else []),
             *([{"noise": NOISE_VERSION}] if is_random(victim) else []),
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return pathlib.Path(self._settings.attacks_dir) / digest.hexdigest()[:16]
-
-
-def _without_names(config: Any) -> Any:
-    """A model's config but for names, which Keras numbers by what else a process has built."""
-    if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key != "name"}
-    if isinstance(config, (list, tuple)):
-        return [_without_names(value) for value in config]
-    return config

@@ -16,11 +16,9 @@ from rse_tf.attacks import AttackResult
 from rse_tf.attacks.base import Attack
 from rse_tf.layers import seed_noise
 from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils import seeds
 from rse_tf.utils.files import atomic_path, exclusive_lock, is_whole_archive
 from rse_tf.utils.log import log
-
-# Keeps the noise that an attack meets apart from that of trainings and of the scoring.
-_ATTACK_NOISE = 0xA77AC
 
 
 def attack_in_batches(
@@ -72,7 +70,7 @@ def attack_in_batches(
                 return
             log(f"{file} is damaged: its images are attacked anew")
         attacks[device].check_model(images)  # before the noise is seeded, for it draws some
-        seed_noise(models[device], _ATTACK_NOISE, seed, number)
+        seed_noise(models[device], seeds.ATTACK, seed, number)
         begin = time.perf_counter()
         result = attacks[device](*batch)
         took = time.perf_counter() - begin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +11,20 @@ import keras
 import numpy as np
 
 from rse_tf import data
-from rse_tf.attacks import AttackResult
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
 from rse_tf.evaluation.gallery import Gallery
+from rse_tf.evaluation.metrics import mean_score
+from rse_tf.evaluation.model_facts import model_digest, noise_settings
 from rse_tf.evaluation.regularity import measure_regularity
 from rse_tf.evaluation.result import Row
-from rse_tf.evaluation.scoring import Scorer, mean_score
+from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import measure_stopping
-from rse_tf.layers import is_random, noise_layers
-from rse_tf.models import AveragedEnsemble, noise_of
+from rse_tf.evaluation.suite_outcome import SuiteOutcome
+from rse_tf.evaluation.suite_rows import suite_rows
+from rse_tf.evaluation.suite_runner import SuiteRunner
+from rse_tf.layers import is_random
+from rse_tf.models import AveragedEnsemble
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.log import log
 
@@ -38,6 +43,9 @@ class Evaluator:
         pool: who attacks and predicts. Default: this process, on one device.
         training: settings of the defense, for the rows.
 
+    Attributes:
+        suite: what the adaptive suite found, after `rows`; `None` without one.
+
     Raises:
         DataError: if the data set has no class of a name in the flags.
     """
@@ -55,7 +63,7 @@ class Evaluator:
         self._settings, self._defense = settings, defense
         self._model, self._dataset = model, dataset
         self._training = dict(training or {})
-        self._test = _test_images(settings, dataset)
+        self._test = settings.test_images(dataset)
         attacked = model if substitute is None else substitute
         self._pool = pool or DevicePool()
         self._runner = AttackRunner(settings, attacked, dataset, self._test, defense, self._pool)
@@ -63,10 +71,11 @@ class Evaluator:
         # Without noise all numbers of draws are one and the same.
         draws = settings.num_draws if is_random(model) else (1,)
         self._scorers = [self._scorer(model, number) for number in draws]
-        self._kept: list[tuple[str | None, AttackResult]] = []
+        self._kept: list[tuple[str | None, np.ndarray]] = []
+        self.suite: SuiteOutcome | None = None
         # Shared by several rows.
         self._single: dict[int, list[Scorer]] = {}
-        self._clean: dict[Scorer, np.ndarray] = {}
+        self._clean: dict[Scorer, Answers] = {}
 
     def rows(self) -> list[Row]:
         """Attacks and scores; returns the clean rows, and one or more for each setting.
@@ -76,6 +85,8 @@ class Evaluator:
         rows = [self._with_measurements(row) for row in self._clean_rows()]
         for setting in self._runner.settings():
             rows += self._attacked_rows(setting)
+        if self._settings.suite_epsilons:
+            rows += self._suite_rows()
         return rows
 
     def galleries(self) -> list[Gallery]:
@@ -89,14 +100,14 @@ class Evaluator:
         if self._settings.target_class:  # the first image with every target
             chosen = [(0, *kept) for kept in self._kept if kept[0]]
         else:
-            correct = np.flatnonzero(self._correct_clean(scorer, "gallery")[0])
+            correct = np.flatnonzero(self._answers_clean(scorer, "gallery").correct[0])
             _, first = np.unique(test.labels[correct], return_index=True)
             indices = sorted(correct[first][:_GALLERY_IMAGES])
             chosen = [(index, *self._kept[-1]) for index in indices]
         if not chosen:
             return []
         clean = np.stack([test.images[index] for index, _, _ in chosen])
-        adversarial = np.stack([result.adversarial[index] for index, _, result in chosen])
+        adversarial = np.stack([images[index] for index, _, images in chosen])
         guesses = scorer.predictions(adversarial, self._settings.seed, 2)
         return [
             Gallery(
@@ -119,10 +130,9 @@ class Evaluator:
         outcome = self._runner.attack(setting)
         # Keep only the images that the gallery shows; all of them would use too much memory.
         if setting.target is None:
-            self._kept = [(None, outcome.results[0])]
+            self._kept = [(None, outcome.results[0].adversarial)]
         else:
-            first = AttackResult(*(field[:1] for field in outcome.results[0]))
-            self._kept.append((setting.target, first))
+            self._kept.append((setting.target, outcome.results[0].adversarial[:1]))
         rows = self._rows(
             setting.attack,
             [result.adversarial for result in outcome.results],
@@ -173,30 +183,55 @@ class Evaluator:
                 reached = [] if targets is None else [
                     one.correct(part, targets, seed, 1).mean() for one, part in pairs
                 ]
-                rows.append(Row(
-                    dataset=self._settings.dataset,
-                    model=self._settings.model,
-                    defense=self._defense,
+                rows.append(self._row(
+                    scorer,
+                    scored,
                     attack=attack,
                     parameters=parameters,
-                    noise=_noise(self._model),
                     score=mean_score(
                         self._test.images,
                         [part for _, part in pairs],
-                        [self._correct_clean(one, label) for one, _ in pairs],
-                        [self._correct(one, part, label) for one, part in pairs],
+                        [self._answers_clean(one, label).correct for one, _ in pairs],
+                        [self._answers(one, part, label) for one, part in pairs],
                     ),
-                    num_images=len(self._test),
-                    num_draws=scorer.num_draws,
                     eval_seeds=len(scorer.seeds),
-                    scored=scored,
-                    members=len(self._members) or None,
-                    stop_error=self._settings.stop_error if scorer.is_random else None,
                     target_rate=float(np.mean(reached)) if reached else None,
-                    training=self._training,
                     **facts,
                 ))  # fmt: skip
         return rows
+
+    def _row(self, scorer: Scorer, scored: str | None, **facts: Any) -> Row:
+        """A row of this defense."""
+        return Row(
+            dataset=self._settings.dataset,
+            model=self._settings.model,
+            defense=self._defense,
+            noise=noise_settings(self._model),
+            num_images=len(self._test),
+            num_draws=scorer.num_draws,
+            scored=scored,
+            members=len(self._members) or None,
+            stop_error=self._settings.stop_error if scorer.is_random else None,
+            training=self._training,
+            **facts,
+        )
+
+    def _suite_rows(self) -> list[Row]:
+        """The rows of the adaptive suite; the outcome behind them is kept."""
+        settings, scorer = self._settings, self._scorers[0]
+        runner = SuiteRunner(
+            scorer, self._test.images, self._test.labels,
+            scale=settings.suite_scale,
+            seed=settings.seed,
+            directory=pathlib.Path(settings.attacks_dir) / model_digest(self._model),
+            pool=self._pool,
+            clean=self._answers_clean(scorer, f"{self._defense}: scoring"),
+            label=self._defense,
+        )  # fmt: skip
+        self.suite = runner.outcome(settings.suite_epsilons)
+        self._kept = [(None, self.suite.cells[-1].adversarial)]
+        scored = "ensemble" if self._members else None
+        return [self._row(scorer, scored, **facts) for facts in suite_rows(self.suite)]
 
     def _with_measurements(self, row: Row) -> Row:
         """A clean row with what is measured beside its accuracy, if the run asks for it."""
@@ -239,16 +274,16 @@ class Evaluator:
         )
         return found.mean_draws, found.disagreement
 
-    def _correct(self, scorer: Scorer, images: np.ndarray, label: str) -> np.ndarray:
+    def _answers(self, scorer: Scorer, images: np.ndarray, label: str) -> Answers:
         if images is self._test.images:
-            return self._correct_clean(scorer, label)
-        return scorer.correct(images, self._test.labels, self._settings.seed, 1, label=label)
+            return self._answers_clean(scorer, label)
+        return scorer.answers(images, self._test.labels, self._settings.seed, 1, label=label)
 
-    def _correct_clean(self, scorer: Scorer, label: str) -> np.ndarray:
+    def _answers_clean(self, scorer: Scorer, label: str) -> Answers:
         if scorer not in self._clean:
             images, labels = self._test.images, self._test.labels
-            correct = scorer.correct(images, labels, self._settings.seed, 0, label=label)
-            self._clean[scorer] = correct
+            answers = scorer.answers(images, labels, self._settings.seed, 0, label=label)
+            self._clean[scorer] = answers
         return self._clean[scorer]
 
     def _scorer(self, model: keras.Model, num_draws: int) -> Scorer:
@@ -261,21 +296,3 @@ class Evaluator:
         if num_draws not in self._single:
             self._single[num_draws] = [self._scorer(one, num_draws) for one in self._members]
         return self._single[num_draws]
-
-
-def _test_images(settings: EvaluationSettings, dataset: data.Dataset) -> data.Split:
-    test = dataset.test
-    if settings.image_class is not None:
-        test = test[test.labels == dataset.class_index(settings.image_class)]
-    test = test[: settings.num_images]
-    if len(test) < int(settings.num_images or 0):
-        log(f"{settings.dataset} has {len(test)} such test images; all of them are attacked")
-    return test
-
-
-def _noise(model: keras.Model) -> dict[str, Any]:
-    if not any(layer.stddev for layer in noise_layers(model)):
-        return {}
-    # The network's own, which for a defense with noise on its images only is not the run's.
-    network = model.members[0] if isinstance(model, AveragedEnsemble) else model
-    return noise_of(network).of_row()

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits, cross_entropy, joint_logits, loss_gradient
 from rse_tf.layers import CommonNoise, is_random, seed_noise
+from rse_tf.utils import seeds
 from rse_tf.utils.checks import (
     argument_error,
     checked_classes,
@@ -22,10 +23,6 @@ from rse_tf.utils.classifier import Classifier
 from rse_tf.utils.log import progress_bar
 
 _CALLER = "measure_regularity"
-# Keeps the noise of this measurement apart from that of trainings, attacks and scorings.
-_REGULARITY_NOISE = 0x4E55E
-# The directions come from a stream of their own.
-_DIRECTIONS = 0xD12EC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,12 +131,12 @@ def measure_regularity(
     for start in progress_bar(starts, len(starts), "regularity"):
         x, y = (tf.constant(array[start : start + batch_size]) for array in (images, labels))
         if noise is not None:
-            seed_noise(model, _REGULARITY_NOISE, seed, start)
+            seed_noise(model, seeds.REGULARITY, seed, start)
             noise.redraw()
         loss, slope = derivatives.loss_and_slope(x, y)
         traces = []
         for probe in range(probes):
-            streams = [np.random.default_rng([_DIRECTIONS, seed, probe, start + i])
+            streams = [np.random.default_rng([seeds.DIRECTIONS, seed, probe, start + i])
                        for i in range(len(x))]  # fmt: skip
             normal = np.stack([rng.standard_normal(x.shape[1:], np.float32) for rng in streams])
             if smoothing is None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 # Ratios of a number of images to another.
-_SHARES = ("accuracy", "misclassified_clean", "success_rate", "target_rate", "disagreement")
+_SHARES = ("accuracy", "accuracy_low", "accuracy_high", "average", "average_low", "average_high",
+           "worst_of_10", "worst_of_10_low", "worst_of_10_high", "misclassified_clean",
+           "success_rate", "target_rate", "disagreement")  # fmt: skip
 _STRENGTHS = ("const", "epsilon")
 # Fields that a file has among the parameters of the attack.
 _IN_PARAMETERS = ("gradient", "scored", "members", "stop_error")
@@ -21,6 +23,13 @@ _DIGITS = 10
 @dataclasses.dataclass(frozen=True)
 class Score:
     """How a defense stands up to one attack setting.
+
+    A randomised model has three accuracies. `accuracy` is that of the model as it is deployed,
+    whose answer is the vote of `num_draws` noisy passes: the class of their mean probability.
+    `average` is that of a single pass. `worst_of_10` counts an image only if ten independent
+    answers of the deployed model are all correct: an attacker may send an image again and again,
+    and needs one wrong answer. A deterministic model has one accuracy, and all three are it. An
+    interval is that of Clopper and Pearson, 95 %, over the choice of the images.
 
     Attributes:
         accuracy: mean over the evaluation seeds of the share of all images that are still
@@ -40,6 +49,16 @@ class Score:
         accuracy_std_members: sample standard deviation of the accuracy over the members of an
             ensemble that were attacked or scored each by itself; `None` where no mean over
             members was taken.
+        accuracy_low: lower end of the interval of `accuracy`; `None`, like all that follows, in
+            results that were written before it was measured.
+        accuracy_high: its upper end.
+        average: mean share of single noisy passes that are correct.
+        average_std: its sample standard deviation over the evaluation seeds.
+        average_low: lower end of its interval.
+        average_high: its upper end.
+        worst_of_10: share of the images for which ten independent answers are all correct.
+        worst_of_10_low: lower end of its interval.
+        worst_of_10_high: its upper end.
     """
 
     accuracy: float
@@ -52,6 +71,15 @@ class Score:
     success_rate: float | None
     misclassified_clean: float
     accuracy_std_members: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    average: float | None = None
+    average_std: float | None = None
+    average_low: float | None = None
+    average_high: float | None = None
+    worst_of_10: float | None = None
+    worst_of_10_low: float | None = None
+    worst_of_10_high: float | None = None
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -79,8 +107,9 @@ class Row:
         eval_seeds: number of evaluation seeds.
         seconds: time of the attack, added up over all devices, the compilation included; None of
             a clean row.
-        gradient: what of an ensemble or of several draws the attack differentiated:
-            `"member"`, `"mean_loss"` or `"mean_probability"`. None where there is no choice.
+        gradient: what of an ensemble or of several draws the attack differentiated, one of
+            `rse_tf.models.GRADIENT_SOURCES`, or `"frozen"` for one fixed draw and
+            `"noise_off"` for the network without noise. None where there is no choice.
         scored: of an ensemble, `"ensemble"`, or `"single"` for the mean over the members, each by
             itself. None of a single network.
         members: of an ensemble, the number of its networks.

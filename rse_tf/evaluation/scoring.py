@@ -1,4 +1,4 @@
-"""The defense's own prediction, and what an attack did to it."""
+"""The defense's own prediction, as often as an attacker asks for it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,40 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits
-from rse_tf.evaluation.result import Score
 from rse_tf.layers import is_random, seed_noise
 from rse_tf.models import SelfEnsemble
 from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils import seeds
 from rse_tf.utils.checks import checked_classes, checked_images, checked_integer
 from rse_tf.utils.classifier import Classifier
 
-# Keeps the noise of the scoring apart from that of trainings and attacks.
-_SCORING_NOISE = 0x5C0DE
+# Independent answers that a persistent attacker waits for.
+ANSWERS = 10
+# Single draws behind every answer that `Answers.draws` looks at.
+_SINGLE_DRAWS = 10
+# Probability with which `Answers.worst` may be wrong about an image.
+_NEGLIGIBLE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a deployed model answers, image by image.
+
+    An answer is one prediction of the model as it is deployed: of a randomised one, the class of
+    the mean probability of `num_draws` noisy passes.
+
+    Attributes:
+        correct: whether the answer is correct, for every evaluation seed: bool `[seeds, number]`.
+        draws: share of single noisy passes that are correct, float `[seeds, number]`; `None`
+            where it was not measured.
+        worst: whether 10 independent answers are all correct, bool `[number]`; `None` where it
+            was not measured. It is what a user of the model can rely on if an attacker may send
+            an image again and again.
+    """
+
+    correct: np.ndarray
+    draws: np.ndarray | None = None
+    worst: np.ndarray | None = None
 
 
 class Scorer:
@@ -67,7 +92,8 @@ class Scorer:
         if self.is_random:
             self.classifier = SelfEnsemble(model, num_draws, stop_error=stop_error)
         self._checked = Classifier(self.classifier, "Scorer")
-        self._predictors: dict[tuple[int, ...], list[Any]] = {}  # by shape; one for each device
+        self._stops_early = stop_error is not None
+        self._predictors: dict[Any, list[Any]] = {}  # by kind and shape; one for each device
 
     def predictions(
         self, images: np.ndarray, *seed: int, label: str = "scoring"
@@ -84,20 +110,37 @@ class Scorer:
             ValueError: if the images are no floating-point numbers, or the model does not return
                 logits for them.
         """
+        return self.logits(images, seeds.SCORING, *seed, label=label).argmax(axis=-1)
+
+    def logits(
+        self, images: np.ndarray, stream: int, *seed: int, label: str = "scoring"
+    ) -> np.ndarray:
+        """The logits of one answer, float32 `[number, classes]`.
+
+        Those of a randomised model are the log of its mean probability.
+
+        Args:
+            images: as for `predictions`.
+            stream: which random numbers: one of the constants of `rse_tf.utils.seeds`.
+            seed: as for `predictions`.
+            label: what the progress bar says.
+
+        Raises:
+            ValueError: as `predictions`.
+        """
         if not len(images):
-            return np.zeros([0], np.int64)
+            return np.zeros([0, 1], np.float32)
         images = checked_images("Scorer", images)
         shape = images.shape[1:]
-        self._checked.look(images)
+        classes = self._checked.look(images).num_classes
         copies = self._pool.replicas(self.classifier, shape)
-        if shape not in self._predictors:
-            self._predictors[shape] = [_predictor(copy, shape) for copy in copies]
-        found = np.zeros([len(images)], np.int64)
+        predictors = self._compiled("answers", copies, shape)
+        found = np.zeros([len(images), classes], np.float32)
 
         def predict(device: int, start: int) -> None:
             part = slice(start, start + self._batch_size)
-            seed_noise(copies[device], _SCORING_NOISE, *seed, start)
-            found[part] = self._predictors[shape][device](tf.constant(images[part])).numpy()
+            seed_noise(copies[device], stream, *seed, start)
+            found[part] = predictors[device](tf.constant(images[part])).numpy()
 
         self._pool.map(predict, range(0, len(images), self._batch_size), label)
         return self._pool.all_reduce_sum(found)
@@ -117,94 +160,96 @@ class Scorer:
             ValueError: if `labels` are neither, or as `predictions`.
         """
         rounds = [self.predictions(images, *seed, s, label=label) for s in self.seeds]
-        if len(images):
-            classes = self._checked.look(np.asarray(images)).num_classes
-            labels = checked_classes("Scorer", "labels", labels, len(images), classes)
-        return np.stack([found == labels for found in rounds])
+        return np.stack([found == self._classes(images, labels) for found in rounds])
+
+    def answers(
+        self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str = "scoring"
+    ) -> Answers:
+        """All that is asked of a deployed model: see `Answers`, and `correct` for the arguments.
+
+        The single draws, and the further answers that it takes to have 10, meet noise of their
+        own. An image with a wrong answer needs no further one. Nor does one whose further
+        answers, by the draws of those that are there, are all correct but for a probability of
+        1e-4.
+
+        Raises:
+            ValueError: as `correct`.
+        """
+        labels = self._classes(images, labels)
+        logits = [self.logits(images, seeds.SCORING, *seed, s, label=label) for s in self.seeds]
+        correct = np.stack([each.argmax(axis=-1) == labels for each in logits])
+        if not self.is_random or not len(images):
+            return Answers(correct, correct.astype(np.float64), correct[0])
+        draws = correct.astype(np.float64)
+        if self.num_draws > 1:
+            draws = np.stack(
+                [self._draws(images, labels, *seed, s, label=label) for s in self.seeds]
+            )
+        worst = np.all(correct[:ANSWERS], axis=0)
+        further = range(len(self.seeds), ANSWERS)
+        unknown = np.flatnonzero(worst & ~self._is_settled(logits, len(further)))
+        for s in further:
+            found = self.predictions(images[unknown], *seed, s, label=label) == labels[unknown]
+            worst[unknown[~found]] = False
+            unknown = unknown[found]
+        return Answers(correct, draws, worst)
+
+    def _is_settled(self, logits: list[np.ndarray], further: int) -> np.ndarray:
+        """Whether so many further answers are as those that are there and agree: bool `[number]`.
+
+        An answer is the class that has more than half of the mean probability of its n draws.
+        Let the answers that are there have D draws together, and their class the mean probability
+        p over these. The inequality of Hoeffding says of two such means that the other one is 1/2
+        or less with a probability of exp(-2 (p - 1/2)^2 / (1 / n + 1 / D)) at most.
+        """
+        if self._stops_early:  # which draws an answer takes then hangs on what they are
+            return np.zeros(len(logits[0]), bool)
+        p = np.mean([np.exp(each.max(axis=-1).astype(np.float64)) for each in logits], axis=0)
+        spread = (1 + 1 / len(logits)) / self.num_draws
+        fails = np.exp(-2 * np.maximum(p - 0.5, 0) ** 2 / spread)
+        return further * fails <= _NEGLIGIBLE
+
+    def _draws(
+        self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str
+    ) -> np.ndarray:
+        """Share of single draws that are correct, float64 `[number]`."""
+        images = checked_images("Scorer", images)
+        copies = self._pool.replicas(self.classifier, images.shape[1:])
+        singles = [copy.model for copy in copies]
+        predictors = self._compiled("draws", singles, images.shape[1:])
+        found = np.zeros(len(images), np.float64)
+
+        def predict(device: int, start: int) -> None:
+            part = slice(start, start + self._batch_size)
+            seed_noise(singles[device], seeds.SINGLE_DRAWS, *seed, start)
+            some = tf.constant(images[part])
+            for _ in range(_SINGLE_DRAWS):
+                classes = predictors[device](some).numpy().argmax(axis=-1)
+                found[part] += (classes == labels[part]) / _SINGLE_DRAWS
+
+        self._pool.map(predict, range(0, len(images), self._batch_size), label)
+        return self._pool.all_reduce_sum(found)
+
+    def _classes(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        if not len(images):
+            return labels
+        classes = self._checked.look(np.asarray(images)).num_classes
+        return checked_classes("Scorer", "labels", labels, len(images), classes)
+
+    def _compiled(
+        self, kind: str, models: Sequence[keras.Model | Logits], shape: Sequence[int]
+    ) -> list[Any]:
+        """One compiled model for each device."""
+        key = (kind, *shape)
+        if key not in self._predictors:
+            self._predictors[key] = [_predictor(model, shape) for model in models]
+        return self._predictors[key]
 
 
 def _predictor(classifier: keras.Model | Logits, image_shape: Sequence[int]) -> Any:
     checked = Classifier(classifier, "Scorer")
     return tf.function(
-        lambda images: tf.argmax(checked(images), axis=-1),
+        lambda images: checked(images),
         input_signature=[tf.TensorSpec([None, *image_shape], tf.float32)],
         autograph=False,
     )
-
-
-def score(
-    clean: np.ndarray,
-    adversarial: np.ndarray,
-    correct_clean: np.ndarray,
-    correct_adversarial: np.ndarray,
-) -> Score:
-    """Scores one attack setting.
-
-    Args:
-        clean: the original images `[number, height, width, channels]`.
-        adversarial: the images after the attack, likewise.
-        correct_clean: which clean images are predicted correctly, bool `[seeds, number]`.
-        correct_adversarial: which adversarial images are, bool `[seeds, number]`.
-    """
-    perturbation = (adversarial - clean).reshape(len(clean), -1).astype(np.float64)
-    l2 = np.sqrt(np.sum(perturbation**2, axis=1))
-    linf = np.max(np.abs(perturbation), axis=1)
-    success = correct_clean & ~correct_adversarial
-    # A success counts once for every evaluation seed that it fooled.
-    l2_of_successes = np.broadcast_to(l2, success.shape)[success]
-    linf_of_successes = np.broadcast_to(linf, success.shape)[success]
-    accuracies = correct_adversarial.mean(axis=1)
-    return Score(
-        accuracy=float(accuracies.mean()),
-        accuracy_std=_spread(accuracies),
-        rms_l2=float(np.sqrt(np.mean(l2**2))),
-        mean_l2=float(l2_of_successes.mean()) if success.any() else None,
-        median_l2=float(np.median(l2_of_successes)) if success.any() else None,
-        mean_linf=float(linf_of_successes.mean()) if success.any() else None,
-        max_linf=float(linf.max()),
-        success_rate=float(success.sum() / correct_clean.sum()) if correct_clean.any() else None,
-        misclassified_clean=float(1 - correct_clean.mean()),
-    )
-
-
-def mean_score(
-    clean: np.ndarray,
-    adversarial: Sequence[np.ndarray],
-    correct_clean: Sequence[np.ndarray],
-    correct_adversarial: Sequence[np.ndarray],
-) -> Score:
-    """Averages over the members of an ensemble, of which each was attacked or scored by itself.
-
-    `accuracy_std` is that of the mean, over the evaluation seeds; `accuracy_std_members` that of
-    the members, each at its mean over the seeds. A number that one member lacks, such as the
-    distortion of its successes, is averaged over the others.
-
-    Args:
-        clean: as for `score`.
-        adversarial: for each member, as for `score`.
-        correct_clean: likewise.
-        correct_adversarial: likewise.
-    """
-    parts = zip(adversarial, correct_clean, correct_adversarial, strict=True)
-    scores = [score(clean, *part) for part in parts]
-    if len(scores) == 1:
-        return scores[0]
-    columns = {
-        field.name: [getattr(one, field.name) for one in scores]
-        for field in dataclasses.fields(Score)
-    }
-    means: dict[str, Any] = {}
-    for name, column in columns.items():
-        known = [value for value in column if value is not None]
-        means[name] = float(np.mean(known)) if known else None
-    # A member without noise has one seed, which stands for all.
-    by_seed = np.broadcast_arrays(*(correct.mean(axis=1) for correct in correct_adversarial))
-    means["accuracy_std"] = _spread(np.mean(by_seed, axis=0))
-    means["accuracy_std_members"] = _spread(np.array(columns["accuracy"]))
-    means["rms_l2"] = float(np.sqrt(np.mean(np.square(columns["rms_l2"]))))
-    means["max_linf"] = max(columns["max_linf"])
-    return Score(**means)
-
-
-def _spread(accuracies: np.ndarray) -> float:
-    return float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0

@@ -6,8 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rse_tf import data
+from rse_tf.evaluation.suites import NORMS, SCALES, SUITES
+from rse_tf.utils.checks import argument_error
+from rse_tf.utils.log import log
 from rse_tf.utils.options import check_options, option
-from rse_tf.utils.rules import AT_LEAST_1, POSITIVE, PROBABILITY, Rule
+from rse_tf.utils.rules import AT_LEAST_1, NOT_NEGATIVE, POSITIVE, PROBABILITY, Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,8 @@ class EvaluationSettings:
         stop_error: an image draws no more once a change of its class is this unlikely.
         regularity: whether the input gradient and Hessian of the loss are measured.
         seed: everything random follows from it.
+        suite_epsilons: the distances of the adaptive suite by norm; empty without a suite.
+        suite_scale: `"small"` or `"full"`, see `rse_tf.evaluation.evaluate_suite`.
     """
 
     dataset: str
@@ -51,6 +57,22 @@ class EvaluationSettings:
     stop_error: float | None
     regularity: bool
     seed: int
+    suite_epsilons: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    suite_scale: str = "small"
+
+    def test_images(self, dataset: data.Dataset) -> data.Split:
+        """Returns the images to attack.
+
+        Raises:
+            DataError: if the data set has no class of the name `image_class`.
+        """
+        test = dataset.test
+        if self.image_class is not None:
+            test = test[test.labels == dataset.class_index(self.image_class)]
+        test = test[: self.num_images]
+        if len(test) < int(self.num_images or 0):
+            log(f"{self.dataset} has {len(test)} such test images; all of them are attacked")
+        return test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,3 +109,49 @@ class CertificationSettings:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class SuiteSettings:
+    """Which attacks a run has, and how many; each field is a flag.
+
+    Attributes:
+        suite: `"paper"`, those of `--attack`; `"adaptive"`, all that suit the defense, of which
+            the worst counts for each image; `"full"`, both.
+        scale: of the adaptive suite, see `evaluate_suite`.
+        norms: of its distances. Those of `"linf"` are `--epsilon`.
+        l2_epsilon: those of `"l2"`.
+
+    Raises:
+        ValueError: if one of them cannot be, or there is no distance for a norm.
+    """
+
+    suite: str = option(
+        "paper", choices=SUITES, help="--attack, or the worst of all that suit the defense, or both"
+    )
+    scale: str = option(
+        "small", flag="suite_scale", choices=SCALES, help="adaptive suite: for two cores, or a GPU"
+    )
+    norms: tuple[str, ...] = option(
+        ("linf",), choices=NORMS, help="adaptive suite: of its distances; --epsilon is linf"
+    )
+    l2_epsilon: tuple[float, ...] | None = option(
+        None, rule=NOT_NEGATIVE, help="adaptive suite: L2 distances"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.l2_epsilon is None and "l2" in self.norms and self.suite != "paper":
+            raise argument_error("SuiteSettings", "l2_epsilon", "given for --norms=l2", None)
+        if self.l2_epsilon is not None and "l2" not in self.norms:
+            expected = "left out but for --norms=l2 or linf,l2"
+            raise argument_error("SuiteSettings", "l2_epsilon", expected, self.l2_epsilon)
+
+    def epsilons(self, linf: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+        """Returns the distances of the adaptive suite by norm; none without it.
+
+        Args:
+            linf: those of L-infinity.
+        """
+        every = {"linf": linf, "l2": self.l2_epsilon or ()}
+        return {norm: every[norm] for norm in self.norms if self.suite != "paper"}

@@ -13,14 +13,13 @@ from rse_tf.evaluation.input_noise import noise_on_pixels
 from rse_tf.layers import NoiseLayer, noise_layers, noise_replaced, seed_noise
 from rse_tf.layers.sampling import BLOCK as POOL_BLOCK
 from rse_tf.layers.sampling import sample_noise
+from rse_tf.utils import seeds
 from rse_tf.utils.checks import argument_error
 from rse_tf.utils.classifier import Classifier
 
 # So many votes on one image share a seed, each with numbers of its own. Part of what the numbers
 # of a run follow from, as the batch size is not.
 BLOCK = 25
-# Keeps these random numbers apart from those of trainings, attacks and scorings.
-_CERTIFICATION_NOISE = 0x4CE2
 
 
 class Voter:
@@ -82,7 +81,7 @@ class Voter:
         """
         function = self._function(images)
         # Random layers of other kinds draw anew for every batch; a run can be repeated even so.
-        seed_noise(self.model, _CERTIFICATION_NOISE, self.seed, int(indices[0]), phase)
+        seed_noise(self.model, seeds.CERTIFICATION, self.seed, int(indices[0]), phase)
         per_image = -(-number // BLOCK)
         total = per_image * len(images)
         for start in range(0, total, self._blocks):
@@ -100,7 +99,7 @@ class Voter:
 
     def _keys(self, indices: np.ndarray, phase: int, block: np.ndarray) -> np.ndarray:
         """Seeds of the noise on the pixels, int64 `[blocks, 2]`, no two of them alike."""
-        first = np.full(len(block), (_CERTIFICATION_NOISE << 48) + self.seed, np.int64)
+        first = np.full(len(block), (seeds.CERTIFICATION << 48) + self.seed, np.int64)
         return np.stack([first, (indices.astype(np.int64) << 32) + (phase << 31) + block], axis=1)
 
     def _function(self, images: np.ndarray) -> Any:

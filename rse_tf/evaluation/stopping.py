@@ -11,12 +11,10 @@ import tensorflow as tf
 from rse_tf.layers import seed_noise
 from rse_tf.models import SelfEnsemble
 from rse_tf.models.stopping import looks
+from rse_tf.utils import seeds
 from rse_tf.utils.checks import checked_images
 from rse_tf.utils.classifier import Classifier
 from rse_tf.utils.log import progress_bar
-
-# Keeps this noise apart from that of trainings, attacks and scoring.
-_STOPPING_NOISE = 0x570B
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +60,7 @@ def measure_stopping(
         input_signature=[tf.TensorSpec([None, *images.shape[1:]], tf.float32)],
         autograph=False,
     )
-    seed_noise(model, _STOPPING_NOISE, seed)
+    seed_noise(model, seeds.STOPPING, seed)
     draws, different = [], []
     starts = range(0, len(images), batch_size)
     for start in progress_bar(starts, len(starts), "stopping early"):

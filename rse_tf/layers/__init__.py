@@ -7,6 +7,7 @@ from rse_tf.layers.dropout import Dropout
 from rse_tf.layers.noise import NOISE_VERSION, NoiseLayer
 from rse_tf.layers.noise_state import (
     FrozenNoise,
+    NoiseOff,
     is_random,
     noise_layers,
     noise_replaced,
@@ -23,6 +24,7 @@ __all__ = [
     "FusedBatchNormalization",
     "NOISE_VERSION",
     "NoiseLayer",
+    "NoiseOff",
     "is_random",
     "noise_layers",
     "noise_replaced",

@@ -45,8 +45,12 @@ class CommonNoise:
         """Takes a new draw: what comes next in the model's streams."""
         self._state.assign(tf.stack([stream.value for stream in self._streams]))
 
-    def __call__(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the model's output for `images` `[batch, ...]` under the draw that holds."""
+    def rewind(self) -> None:
+        """Sets the model's streams to where the draw that holds begins."""
         for stream, state in zip(self._streams, tf.unstack(self._state)):
             stream.assign(state)
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the model's output for `images` `[batch, ...]` under the draw that holds."""
+        self.rewind()
         return self._classifier(images)

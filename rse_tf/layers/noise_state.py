@@ -10,10 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from rse_tf.layers.noise import NoiseLayer
+from rse_tf.utils import seeds
 from rse_tf.utils.classifier import Classifier
-
-# Keeps the streams of FrozenNoise apart from those of seed_noise.
-_FROZEN = 0xF705E
 
 
 def noise_layers(model: keras.layers.Layer) -> list[NoiseLayer]:
@@ -134,12 +132,45 @@ class FrozenNoise:
             )
         self.model = model
         self._classifier = Classifier(model, "FrozenNoise", stacked=True)
-        self._state = np.stack([_first_state(_FROZEN, seed, i) for i in range(len(layers))])
+        self._state = np.stack([_first_state(seeds.FROZEN, seed, i) for i in range(len(layers))])
+
+    def rewind(self) -> None:
+        """Sets the model's streams to where the frozen draw begins."""
+        set_noise_state(self.model, self._state)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the model's output for `images` `[batch, ...]` under the frozen draw."""
-        set_noise_state(self.model, self._state)
+        self.rewind()
         return self._classifier(images)
+
+
+class NoiseOff:
+    """A model without its noise: the network that an attacker may train on instead.
+
+    A callable for whatever takes a logits function. An attack on it shows what the noise protects
+    from: its images are to be transferred to the noisy model.
+
+    Args:
+        model: a model with noise layers.
+
+    Raises:
+        ValueError: if the model has no noise layer.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._layers = noise_layers(model)
+        if not self._layers:
+            raise ValueError(
+                f"NoiseOff: model must have at least one NoiseLayer. Received: {model.name!r} "
+                "without any"
+            )
+        self.model = model
+        self._classifier = Classifier(model, "NoiseOff", stacked=True)
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the model's output for `images` `[batch, ...]` without noise."""
+        with noise_replaced(self._layers, lambda layer, inputs: inputs):
+            return self._classifier(images)
 
 
 def _flatten(model: keras.layers.Layer) -> list[keras.layers.Layer]:

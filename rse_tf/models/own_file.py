@@ -9,8 +9,7 @@ from typing import Any
 
 import keras
 
-from rse_tf.layers import noise_layers
-from rse_tf.models.network import Network, NoiseSettings
+from rse_tf.models.network import NoiseSettings
 from rse_tf.models.registry import MODELS, NetworkSpec
 from rse_tf.models.robustify import robustify
 from rse_tf.utils.checks import argument_error
@@ -65,14 +64,6 @@ class FileSpec(NetworkSpec):
             model, noise.init_noise, noise.inner_noise, noise.distribution, noise.active,
             noise.sampler,
         )  # fmt: skip
-
-
-def noise_of(network: keras.Model) -> NoiseSettings:
-    """Returns the noise of one of our networks, or of what `robustify` made."""
-    if isinstance(network, Network):
-        return network.noise
-    first, *others = noise_layers(network)
-    return NoiseSettings(first.stddev, others[0].stddev if others else 0.0, first.distribution)
 
 
 def file_spec(

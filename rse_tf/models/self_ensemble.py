@@ -146,13 +146,13 @@ class SelfEnsemble(keras.Model):
     def _add_all_draws(self, images: tf.Tensor, log_sum: tf.Tensor) -> tf.Tensor:
         """Adds the probabilities of `num_draws` passes to a sum; both are logs."""
         # Passes of one size: as many draws at once as `max_rows` holds and as divide all of them.
-        batch, divisors = images.shape[0], _divisors(self.num_draws)
+        batch, sizes = images.shape[0], divisors(self.num_draws)
         if batch is None:
-            fitting = tf.constant(divisors) * tf.shape(images)[0] <= self.max_rows
-            at_once = tf.maximum(tf.reduce_max(tf.where(fitting, divisors, 0)), 1)
+            fitting = tf.constant(sizes) * tf.shape(images)[0] <= self.max_rows
+            at_once = tf.maximum(tf.reduce_max(tf.where(fitting, sizes, 0)), 1)
         else:
-            at_once = max(d for d in divisors if d == 1 or d * batch <= self.max_rows)
-        copies = _tile(images, at_once)
+            at_once = max(d for d in sizes if d == 1 or d * batch <= self.max_rows)
+        copies = tile(images, at_once)
         passes = self.num_draws // at_once
         # A loop, never tf.vectorized_map, which would give every pass the same noise. One after
         # the other: TensorFlow would run ten at once, in ten times the memory.
@@ -211,7 +211,7 @@ class SelfEnsemble(keras.Model):
 
         def draw(done: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             draws = tf.minimum(at_once, number - done)
-            return done + draws, self._add_pass(_tile(images, draws), log_sum)
+            return done + draws, self._add_pass(tile(images, draws), log_sum)
 
         return tf.while_loop(
             lambda done, _: done < number, draw, [tf.constant(0), log_sum], parallel_iterations=1
@@ -224,7 +224,7 @@ class SelfEnsemble(keras.Model):
         their mean probability.
         """
         images = tf.convert_to_tensor(images)
-        logits = self._classifier(_tile(images, self.num_draws))
+        logits = self._classifier(tile(images, self.num_draws))
         return tf.reshape(logits, [self.num_draws, tf.shape(images)[0], logits.shape[-1]])
 
     def _num_classes(self, images: tf.Tensor) -> int:
@@ -254,10 +254,11 @@ class SelfEnsemble(keras.Model):
         return cls(**{**config, "model": model})
 
 
-def _tile(images: tf.Tensor, times: int | tf.Tensor) -> tf.Tensor:
+def tile(images: tf.Tensor, times: int | tf.Tensor) -> tf.Tensor:
     """`times` copies of a batch, one after the other."""
     return tf.tile(images, [times] + [1] * (images.shape.rank - 1))
 
 
-def _divisors(number: int) -> list[int]:
+def divisors(number: int) -> list[int]:
+    """The numbers that divide a number, the smallest first."""
     return [d for d in range(1, number + 1) if number % d == 0]

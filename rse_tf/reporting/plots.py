@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from rse_tf.evaluation import Row
+from rse_tf.evaluation.suite_rows import is_single_attack
 from rse_tf.reporting.drawing import PERCENT, Plot, Point, draw_plots, save_png, spread_of
 from rse_tf.reporting.published import published
 from rse_tf.reporting.series import panels
@@ -16,7 +17,8 @@ def plot_accuracy_vs_strength(rows: Sequence[Row], path: str | os.PathLike[str])
 
     One pair of axes per data set, model and attack, one curve per run and defense. Clean accuracy
     stands at a position of its own on the logarithmic axis of const, and at 0 on the linear
-    axis of epsilon. Published numbers for the same protocol are dashed, in the same colour.
+    axis of epsilon. Published numbers for the same protocol are dashed, in the same colour. Of a
+    suite, only the worst case is drawn.
 
     Args:
         rows: rows of any attacks, in any order; those without attack are the clean ones.
@@ -54,7 +56,7 @@ def _plot(
             PERCENT,
             {one.label: list(map(point, (*one.clean, *one.rows))) for one in panel.series},
         )
-        for panel in panels(rows)
+        for panel in panels([row for row in rows if not is_single_attack(row)])
     ]
     save_png(draw_plots(plots, 3, map(_source, rows), [spread_of(row)[1] for row in rows]), path)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import tabulate
 
 from rse_tf.evaluation import Row, plain
+from rse_tf.evaluation.suite_rows import ADAPTIVE
 from rse_tf.reporting.published import OTHER_SOURCE, published, published_numbers
 from rse_tf.reporting.series import describe_settings, distinguishing_settings
 from rse_tf.utils.files import atomic_write_text
@@ -23,6 +24,13 @@ _ROUNDING = 1e-4
 _LEFT = ("run", "dataset", "model", "defense", "attack", "strength")
 # Fields of a row that become CSV columns with a prefix.
 _PREFIXES = {"parameters": "param", "noise": "noise", "training": "training"}
+_INTERVAL, _AVERAGE, _WORST = "95 % interval", "average %", "worst of 10 %"
+_ACCURACY_NOTES = {
+    _INTERVAL: "95 % interval: Clopper-Pearson, of accuracy %, over the choice of the images",
+    _AVERAGE: "average %: a single noisy pass answers, where accuracy % is the vote of all draws",
+    _WORST: "worst of 10 %: ten answers of the defense to an image are all correct, which is what "
+    "holds if an attacker may send it ten times",
+}
 
 
 class Result(NamedTuple):
@@ -147,6 +155,7 @@ def _cells(row: Row, settings: tuple[str, ...]) -> dict[str, str]:
         "attack": row.attack,
         "strength": ", ".join(filter(None, (strength, describe_settings(row, settings)))) or "-",
         "accuracy %": accuracy,
+        **_further_accuracies(row),
         "RMS L2": _distance(row.score.rms_l2),
         "L2 of successes": _distance(row.score.mean_l2),
         "images": str(row.num_images),
@@ -161,10 +170,32 @@ def _cells(row: Row, settings: tuple[str, ...]) -> dict[str, str]:
     return line
 
 
+def _further_accuracies(row: Row) -> dict[str, str]:
+    score = row.score
+    found = {}
+    if score.accuracy_low is not None and score.accuracy_high is not None:
+        found[_INTERVAL] = f"{100 * score.accuracy_low:.1f}-{100 * score.accuracy_high:.1f}"
+    others = {_AVERAGE: score.average, _WORST: score.worst_of_10}
+    # A deterministic model has one accuracy.
+    if row.num_draws > 1 or row.eval_seeds > 1 or {*others.values()} - {None, score.accuracy}:
+        found |= {name: _percent(share) for name, share in others.items() if share is not None}
+    return found
+
+
 def _measured_notes(rows: Sequence[Row]) -> list[str]:
     notes = []
     if any(row.eval_seeds > 1 for row in rows):
-        notes.append("+-: standard deviation over the evaluation seeds, the noise of the defense")
+        notes.append(
+            "+-: standard deviation over the evaluation seeds, that is over the noise of the "
+            "defense alone"
+        )
+    if any(row.attack == ADAPTIVE for row in rows):
+        notes.append(
+            f"{ADAPTIVE}: of each image, the worst that the attacks below it and at smaller "
+            "distances found; each of these met the images that those above it had left"
+        )
+    shown = {name for row in rows for name in _further_accuracies(row)}
+    notes += [note for name, note in _ACCURACY_NOTES.items() if name in shown]
     if any(row.score.accuracy_std_members is not None for row in rows):
         notes.append("over members: standard deviation of the accuracy over the members, in points")
     if counts := [row.num_images for row in rows if row.num_images > 1]:

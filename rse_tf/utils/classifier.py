@@ -27,6 +27,10 @@ _SUM_TOLERANCE = 2e-2
 _BRIGHTER = (1000.0, 30.0, 3.0)
 
 
+class ProbabilitiesError(ValueError):
+    """A model that returns probabilities where logits are expected."""
+
+
 class Output(NamedTuple):
     """The output of a model at its first check.
 
@@ -64,7 +68,8 @@ class Classifier:
 
     Raises:
         ValueError: if `model` is not callable, is a class, or is known to end in a softmax or a
-            sigmoid; and from `look` and calls, if what it returns are not logits.
+            sigmoid; and from `look` and calls, if what it returns are not logits. Where it returns
+            probabilities, the error is a `ProbabilitiesError`.
     """
 
     def __init__(self, model: Any, caller: str, *, stacked: bool = False) -> None:
@@ -96,7 +101,7 @@ class Classifier:
         """
         key = tuple(images.shape[1:])
         if key not in self._outputs:
-            with _unchanged(self.model):
+            with unchanged(self.model):
                 self._outputs[key] = self._inspect(tf.constant(images[:_LOOK], tf.float32))
         output = self._outputs[key]
         if len(output.shape) == 3 and not self._stacked:
@@ -111,7 +116,7 @@ class Classifier:
             images: float32 `[batch, ...]`; the first eight are used.
         """
         some = tf.constant(images[:_LOOK], tf.float32)
-        with _unchanged(self.model):
+        with unchanged(self.model):
             first, second = (np.asarray(self(some)) for _ in range(2))
         # Of the same kernels the same rounding, or nearly so on several threads.
         return bool(np.abs(first - second).max() > 1e-4 * np.abs(first).max())
@@ -201,17 +206,20 @@ class Classifier:
         return returned
 
     def _probabilities(self, found: str) -> ValueError:
-        return self._error(
+        expected = (
             "returning logits, not probabilities; leave out its softmax or sigmoid, or return the "
             "log of the probabilities. If these are logits after all, subtract 1 from all of "
-            "them, which changes no prediction",
-            found,
+            "them, which changes no prediction"
         )
+        return ProbabilitiesError(self._message(expected, found))
 
     def _error(self, expected: str, found: str) -> ValueError:
+        return ValueError(self._message(expected, found))
+
+    def _message(self, expected: str, found: str) -> str:
         name = getattr(self.model, "name", None) or getattr(self.model, "__name__", None)
         of = f" of {name!r}" if isinstance(name, str) else ""
-        return ValueError(f"{self._caller}: model must be {expected}. Received{of}: {found}")
+        return f"{self._caller}: model must be {expected}. Received{of}: {found}"
 
 
 def _kind_of_probabilities(logits: np.ndarray) -> str | None:
@@ -245,25 +253,31 @@ def _outputs_of(model: Any) -> dict[Any, Output]:
 
 
 @contextlib.contextmanager
-def _unchanged(model: Any) -> Iterator[None]:
-    """Gives a Keras model back its random streams, and whatever else its calls change."""
+def unchanged(model: Any) -> Iterator[None]:
+    """Gives a Keras model back its random streams, and whatever else its calls change.
+
+    Args:
+        model: a Keras model or a method of one; anything else is left alone.
+    """
     model = getattr(model, "__self__", model)
     states = model.non_trainable_variables if isinstance(model, keras.layers.Layer) else []
     before = [state.numpy() for state in states]
-    yield
-    for state, value in zip(states, before):
-        state.assign(value)
+    try:
+        yield
+    finally:
+        for state, value in zip(states, before):
+            state.assign(value)
 
 
 def _last_layer(model: Any) -> Any:
     while isinstance(model, keras.Model) and getattr(model, "outputs", None):
-        if not _is_plain_graph(model) or len(model.outputs) != 1:
+        if not is_plain_graph(model) or len(model.outputs) != 1:
             return None
         model = model.outputs[0]._keras_history.operation
     return model
 
 
-def _is_plain_graph(model: keras.Model) -> bool:
+def is_plain_graph(model: keras.Model) -> bool:
     """Whether a model is its graph, with no `call` of its own."""
     return type(model).call.__module__.startswith("keras.")
 

@@ -52,6 +52,7 @@ class Option:
     by_dataset: str | None = None
     is_length: bool = False
     quiet: bool = False
+    randomised_only: bool = False
 
 
 def option(default: Any = dataclasses.MISSING, *, help: str, **facts: Any) -> Any:
@@ -69,6 +70,8 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **facts: Any) -> An
             is_length: whether it is a distance between pixels, which lie in [0, 1] in a run.
             quiet: whether rows and the cache tell it only where a flag sets it. An option that is
                 added to an attack is quiet, so that what the cache holds is still found.
+            randomised_only: whether it matters to randomised models only; rows and the cache do
+                not tell it of others.
     """
     metadata = {"option": Option(help, **facts)}
     if default is dataclasses.MISSING:

@@ -1,0 +1,263 @@
+"""How robust a model really is: the worst of a suite of attacks for every image."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+
+from rse_tf.attacks.losses import Logits
+from rse_tf.evaluation.candidates import Candidates, Selector
+from rse_tf.evaluation.metrics import score
+from rse_tf.evaluation.scoring import Answers, Scorer
+from rse_tf.evaluation.suite_attacks import SuiteAttacks
+from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
+from rse_tf.evaluation.suites import SCALES, Step, kind_of_model, suite_steps
+from rse_tf.models import SelfEnsemble
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.checks import argument_error, checked_classes, checked_images
+from rse_tf.utils.classifier import Classifier
+from rse_tf.utils.log import log
+
+# What the noise of a scoring follows from, beside the seed: clean images, and attacked ones.
+_CLEAN, _ATTACKED = 0, 1
+_MAX_ROWS = {"small": 256, "full": 2048}
+
+
+def evaluate_suite(
+    model: keras.Model | Logits,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilons: Sequence[float],
+    norm: str = "linf",
+    scale: str = "small",
+    steps: Sequence[Step] | None = None,
+    num_draws: int = 50,
+    eval_seeds: int = 3,
+    seed: int = 0,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    max_rows: int | None = None,
+    directory: str | pathlib.Path | None = None,
+    pool: DevicePool | None = None,
+) -> SuiteOutcome:
+    """Attacks a model in every way that suits its kind, and keeps the worst for each image.
+
+    The noise that an attack meets, the noise that chooses among its images, and the noise that
+    the accuracies are measured with are three streams with nothing in common. So no image counts
+    as broken for the luck of one draw: at distance 0 the accuracy is that without an attack.
+
+    Args:
+        model: a `keras.Model` from images to logits, or any callable that is one. A model with
+            `NoiseLayer`s is deployed as the mean of `num_draws` passes; a `SelfEnsemble` says so
+            itself.
+        images: float `[number, height, width, channels]`, within `bounds`.
+        labels: integer `[number]`, or one-hot `[number, classes]`.
+        epsilons: distances, in pixel units of the norm.
+        norm: `"linf"` or `"l2"`.
+        scale: `"small"` is made for two cores and a hundred images, `"full"` for a GPU and a
+            thousand.
+        steps: the attacks. Default: those that `rse_tf.evaluation.suites.suite_steps` has for the
+            model, the norm and the scale.
+        num_draws: passes that the defense averages. Default 50 (Liu et al., 2018).
+        eval_seeds: how often an accuracy is measured, each time with fresh noise.
+        seed: everything random follows from it.
+        bounds: smallest and largest pixel value.
+        max_rows: images that go through the model at a time, all draws of a gradient counted. It
+            bounds memory. Default 256, or 2,048 at the scale `"full"`.
+        directory: where finished batches are kept, for a run that is killed to go on. It must
+            belong to this model. Default: a temporary one.
+        pool: the devices. Default: the one of this process.
+
+    Returns:
+        The outcome, with a `Score` for each distance: `outcome.cells[0].score.accuracy`.
+
+    Raises:
+        ValueError: if an argument is not one of the above, if the model does not return logits, or
+            if it is random in another way than by `NoiseLayer`s.
+    """
+    if isinstance(model, SelfEnsemble):
+        model, num_draws = model.model, model.num_draws
+    pool = pool or DevicePool()
+    scorer = Scorer(model, num_draws, eval_seeds, pool=pool)
+    with tempfile.TemporaryDirectory() as folder:
+        runner = SuiteRunner(
+            scorer, images, labels, scale=scale, seed=seed, bounds=bounds, max_rows=max_rows,
+            directory=pathlib.Path(directory or folder), pool=pool,
+        )  # fmt: skip
+        return runner.outcome({norm: epsilons}, steps)
+
+
+class SuiteRunner:
+    """Runs a suite on the images of one model; see `evaluate_suite` for the arguments.
+
+    Args:
+        clean: what `scorer` answers for the images with the seeds `(seed, 0)`, where that is known.
+        label: what the progress lines call the model.
+
+    Attributes:
+        kind: which suite it is.
+        scale: `"small"` or `"full"`.
+        clean: what the defense answers for the images without an attack.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        scale: str,
+        seed: int,
+        directory: pathlib.Path,
+        pool: DevicePool,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        max_rows: int | None = None,
+        clean: Answers | None = None,
+        label: str = "suite",
+    ) -> None:
+        if scale not in SCALES:
+            expected = f"one of {', '.join(SCALES)}"
+            raise argument_error("evaluate_suite", "scale", expected, scale)
+        model = scorer.model
+        self._images = checked_images("evaluate_suite", images, bounds)
+        checked = Classifier(model, "evaluate_suite")
+        self._classes = checked.look(self._images).num_classes
+        self._labels = checked_classes(
+            "evaluate_suite", "labels", labels, len(self._images), self._classes
+        )
+        if not scorer.is_random and checked.is_random(self._images):
+            expected = "random by NoiseLayers only, which say how it is deployed"
+            raise argument_error("evaluate_suite", "model", expected, "calls that differ")
+        self.kind = kind_of_model(model, scorer.is_random)
+        self._has_members = scorer.is_random and hasattr(model, "members")
+        self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
+        self._attacks = SuiteAttacks(
+            model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
+        )
+        self._selector = Selector(scorer, self._labels, seed)
+        self.clean = clean or scorer.answers(self._images, self._labels, seed, _CLEAN)
+        self._clean = self._selector.judge(self._images, np.arange(len(self._images)))
+
+    def outcome(
+        self, epsilons: Mapping[str, Sequence[float]], steps: Sequence[Step] | None = None
+    ) -> SuiteOutcome:
+        """Runs the suite at every distance of every norm.
+
+        Args:
+            epsilons: the distances by norm.
+            steps: the attacks, in all norms. Default: those of the suite.
+
+        Raises:
+            ValueError: if a norm is none, or a distance is negative or there twice.
+        """
+        cells = [cell for norm, some in epsilons.items() for cell in self._run(norm, some, steps)]
+        return SuiteOutcome(self.kind, self.scale, self.clean, tuple(cells))
+
+    def _run(
+        self, norm: str, epsilons: Sequence[float], steps: Sequence[Step] | None
+    ) -> list[SuiteCell]:
+        """Runs the suite in one norm."""
+        epsilons = sorted(float(epsilon) for epsilon in epsilons)
+        if not epsilons or epsilons[0] < 0 or len(set(epsilons)) < len(epsilons):
+            expected = "one or several distances of at least 0, each of them once"
+            raise argument_error("evaluate_suite", "epsilons", expected, epsilons)
+        own = suite_steps(self.kind, norm, self.scale, self._classes, self._has_members)
+        steps = own if steps is None else tuple(steps)
+        self._say_what_it_takes(norm, steps, epsilons)
+        cells: list[SuiteCell] = []
+        for epsilon in epsilons:
+            cells.append(self._cell(norm, epsilon, steps, cells[-1] if cells else None))
+        return cells
+
+    def _say_what_it_takes(
+        self, norm: str, steps: Sequence[Step], epsilons: Sequence[float]
+    ) -> None:
+        number, members = len(self._images), len(getattr(self._scorer.model, "members", [0]))
+        passes = sum(
+            step.passes * min(number, step.limit or number)
+            * (members if step.source == "member" else 1)
+            for step in steps
+        )  # fmt: skip
+        log(
+            f"{self._label}: {self.kind} suite, {self.scale}, {norm} "
+            f"{', '.join(f'{epsilon:g}' for epsilon in epsilons)}: {len(steps)} attacks of "
+            f"{number} images, {passes * len(epsilons):,} gradients at most; images that are "
+            "broken leave"
+        )
+
+    def _cell(
+        self, norm: str, epsilon: float, steps: Sequence[Step], smaller: SuiteCell | None
+    ) -> SuiteCell:
+        """The suite at one distance."""
+        everyone = np.arange(len(self._images))
+        candidates = Candidates(self._selector, self._images, self._clean)
+        if smaller is not None:
+            found = self._selector.judge(smaller.adversarial, everyone)
+            name = f"{norm} {smaller.epsilon:g}"
+            candidates.add(name, smaller.adversarial, everyone, found)
+        outcomes: list[StepOutcome] = []
+        for step in steps:
+            left = ~self._clean.broken if step.everyone else ~candidates.broken
+            rows = np.flatnonzero(left)[: step.limit]
+            outcome = self._step(step, norm, epsilon, rows, candidates)
+            outcomes.append(outcome)
+            log(
+                f"{self._label}: {norm} {epsilon:g}, {step.name}: {len(rows)} attacked, "
+                f"{np.sum(~candidates.broken)} of {len(everyone)} left"
+            )
+        adversarial, source = candidates.choose()
+        answers = self._scorer.answers(adversarial, self._labels, self._seed, _ATTACKED)
+        return SuiteCell(
+            norm=norm,
+            epsilon=epsilon,
+            adversarial=adversarial,
+            source=source,
+            answers=answers,
+            score=score(self._images, adversarial, self.clean.correct, answers),
+            steps=tuple(outcomes),
+            raw_violations=_violations(smaller, outcomes),
+        )
+
+    def _step(
+        self, step: Step, norm: str, epsilon: float, rows: np.ndarray, candidates: Candidates
+    ) -> StepOutcome:
+        # What it does not attack stays as the attacks before it left it.
+        correct, adversarial = candidates.correct.copy(), candidates.worst.copy()
+        margin = np.full(len(self._images), np.nan)
+        attacked = np.zeros(len(self._images), bool)
+        attacked[rows] = True
+        seconds = queries = 0.0
+        if len(rows):
+            label = f"{self._label}: {norm} {epsilon:g}, {step.name}"
+            images, labels = self._images[rows], self._labels[rows]
+            found = self._attacks.run(step, norm, epsilon, images, labels, label)
+            seconds, queries = found.seconds, found.queries
+            judged = [self._selector.judge(images, rows) for images in found.candidates]
+            for images, one in zip(found.candidates, judged):
+                candidates.add(step.name, images, rows, one)
+            worst = np.stack([one.key for one in judged]).argmin(axis=0)
+            correct[:, rows] = _chosen([one.correct.T for one in judged], worst).T
+            margin[rows] = _chosen([one.margin for one in judged], worst)
+            adversarial[rows] = _chosen(found.candidates, worst)
+        figures = score(self._images, adversarial, self._clean.correct, Answers(correct))
+        own = adversarial[rows]
+        return StepOutcome(step, attacked, correct, margin, own, seconds, queries, figures)
+
+
+def _chosen(arrays: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:
+    return np.stack(arrays)[which, np.arange(len(which))]
+
+
+def _violations(smaller: SuiteCell | None, outcomes: Sequence[StepOutcome]) -> int | None:
+    """How many images the attacks on everyone broke at the smaller distance alone."""
+    if smaller is None:
+        return None
+    before, after = (
+        np.array([o.correct.any(axis=0) for o in some if o.step.everyone]).all(axis=0)
+        for some in (smaller.steps, outcomes)
+    )
+    return int(np.sum(~before & after))

@@ -1,0 +1,393 @@
+"""Suites of attacks: against closed forms, and what keeps their number honest."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from noisy_models import noisy_coin
+from scipy import stats
+
+import rse_tf
+from rse_tf import data, flags, reporting
+from rse_tf.attacks import ATTACKS
+from rse_tf.config import Config, ConfigError
+from rse_tf.evaluation import Evaluator, Scorer, attacking, evaluate_suite, scoring
+from rse_tf.evaluation.candidates import Candidates, Selection, Selector
+from rse_tf.evaluation.metrics import interval
+from rse_tf.evaluation.suite_attacks import SuiteAttacks
+from rse_tf.evaluation.suite_rows import is_single_attack
+from rse_tf.evaluation.suites import SCALES, Step, suite_steps
+from rse_tf.layers import NoiseLayer
+from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils import seeds
+
+# Two that take no time.
+PGD = Step("pgd", "pgd", "mean_loss", 4, (("steps", 5),), everyone=True)
+APGD = Step("apgd", "apgd", "mean_probability", 4, (("steps", 8),))
+KINDS = ("randomised", "ensemble", "deterministic")
+
+
+def linear(weights: np.ndarray, offset: float = 0.0, noise: float = 0.0) -> keras.Model:
+    """Three classes of four pixels: class 1 where `weights @ pixels + offset > 0`, else 0."""
+    model = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(), NoiseLayer(noise), keras.layers.Dense(3)]
+    )
+    kernel = np.stack([-weights, weights, 0 * weights], axis=1)
+    model.layers[-1].set_weights([kernel, np.array([-offset, offset, -100.0])])
+    return model
+
+
+def inner_pixels(number: int) -> np.ndarray:
+    """Images that no bound holds at the distances below."""
+    rng = np.random.default_rng(0)
+    return rng.uniform(0.4, 0.6, (number, 2, 2, 1)).astype(np.float32)
+
+
+WEIGHTS = np.array([3.0, -2.0, 1.0, 0.5], np.float32)
+
+
+# What it comes to.
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_a_linear_model_has_its_exact_accuracy(norm: str, dual: int) -> None:
+    images = inner_pixels(60)
+    score = images.reshape(60, 4) @ WEIGHTS - 1.2
+    labels = (score > 0).astype(int)
+    labels[:5] = 1 - labels[:5]  # wrong without an attack
+    # An image is safe while its distance from the plane, |score| / ||weights||_dual, is larger.
+    distance = np.abs(score) / np.linalg.norm(WEIGHTS, dual)
+    epsilons = np.quantile(distance, [0.3, 0.6])
+    network = linear(WEIGHTS, -1.2)
+    model = network if norm == "linf" else (lambda x: network(x))  # any callable will do
+    outcome = evaluate_suite(model, images, labels, epsilons=epsilons[::-1], norm=norm)
+    assert outcome.kind == "deterministic"
+    clean = np.arange(60) >= 5
+    np.testing.assert_array_equal(outcome.clean.correct[0], clean)
+    for cell, epsilon in zip(outcome.cells, epsilons, strict=True):
+        assert cell.epsilon == epsilon
+        np.testing.assert_array_equal(cell.answers.correct[0], clean & (distance > epsilon))
+        assert cell.score.accuracy == cell.score.average == cell.score.worst_of_10
+        ord_ = np.inf if norm == "linf" else 2
+        moved = np.linalg.norm((cell.adversarial - images).reshape(60, 4), ord_, axis=1)
+        assert moved.max() <= epsilon * (1 + 1e-5)
+        assert (cell.source[:5] == "clean").all()
+    assert outcome.cells[0].raw_violations is None and outcome.cells[1].raw_violations == 0
+
+
+@pytest.mark.parametrize("num_draws", [1, 5])
+def test_a_noisy_model_has_the_accuracies_of_its_law(num_draws: int) -> None:
+    # With noise of 0.5 and pixel 0.8 - 0.2 under attack, a draw is correct with probability
+    # Phi(0.6 / 0.5) = 0.885, whatever else the attack does.
+    number, epsilon = 300, 0.2
+    images, labels = np.full((number, 1, 1, 1), 0.8, np.float32), np.ones(number, int)
+    (cell,) = evaluate_suite(
+        noisy_coin(0.5), images, labels, epsilons=[epsilon], steps=[PGD, APGD], num_draws=num_draws
+    ).cells
+    single = float(stats.norm.cdf(0.6 / 0.5))
+    vote = float(stats.binom.sf(num_draws // 2, num_draws, single))
+    for found, p, trials in ((cell.score.accuracy, vote, 3 * number),
+                             (cell.score.average, single, 3 * number),
+                             (cell.score.worst_of_10, vote**10, number)):  # fmt: skip
+        assert abs(found - p) < 5 * np.sqrt(p * (1 - p) / trials)
+    # Noise chooses among the images; what it misses costs less than a point.
+    assert cell.adversarial.min() > 0.6 - 1e-5
+    assert stats.norm.cdf(cell.adversarial / 0.5).mean() < single + 0.01
+
+
+def test_at_distance_0_a_suite_says_what_it_says_without_an_attack() -> None:
+    # A single draw answers, correct with probability p = 0.9. The images do not move, so every
+    # step is as good as none.
+    number, p = 500, 0.9
+    pixel = 0.5 * stats.norm.ppf(p)
+    images, labels = np.full((number, 1, 1, 1), pixel, np.float32), np.ones(number, int)
+    model = noisy_coin(0.5)
+    outcome = evaluate_suite(model, images, labels, epsilons=[0.0], steps=[PGD] * 3,
+                             num_draws=1)  # fmt: skip
+    (cell,) = outcome.cells
+    low, high = interval(p, number)
+    assert low <= cell.score.accuracy <= high
+    assert abs(cell.score.accuracy - outcome.clean.correct.mean()) < 0.05
+    np.testing.assert_array_equal(cell.adversarial, images)
+    # Where one wrong draw decides, as in AutoAttack's "rand", clean images are already broken: it
+    # looks once without an attack, and once after each of its two. That leaves p^3 = 0.729.
+    scorer = Scorer(model, num_draws=1, eval_seeds=1)
+    left = np.all([scorer.correct(images, labels, i)[0] for i in range(3)], axis=0).mean()
+    assert abs(left - p**3) < 5 * np.sqrt(p**3 * (1 - p**3) / number)
+    assert not low <= left <= high
+
+
+def test_candidates_of_smaller_distances_are_candidates_at_larger_ones() -> None:
+    images = inner_pixels(20)
+    score = images.reshape(20, 4) @ WEIGHTS - 1.2
+    labels = (score > 0).astype(int)
+    # One step of a fixed length from a random start: at the larger distance it does not reach far.
+    strong, weak = 0.09, 0.35
+    step = Step("pgd", "pgd", "model", 1, (("steps", 1), ("step_size", 0.12)), everyone=True)
+    cells = evaluate_suite(
+        linear(WEIGHTS, -1.2), images, labels, epsilons=[strong, weak], steps=[step]
+    ).cells
+    broken = [~cell.answers.correct[0] for cell in cells]
+    assert broken[0].any() and not (broken[0] & ~broken[1]).any()
+    raw = [~cell.steps[0].correct[0] for cell in cells]
+    assert cells[1].raw_violations == np.sum(raw[0] & ~raw[1]) > 0
+    carried = cells[1].source == f"linf {strong:g}"
+    np.testing.assert_array_equal(cells[1].adversarial[carried], cells[0].adversarial[carried])
+    assert carried.any()
+
+
+# What keeps it honest.
+
+
+def test_attacks_selection_and_scoring_never_share_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: dict[str, set[tuple[int, ...]]] = {"attacks": set(), "scorer": set()}
+    for module, name in ((attacking, "attacks"), (scoring, "scorer")):
+        original = module.seed_noise  # type: ignore[attr-defined]
+
+        def recorded(model: Any, *seed: int, name: str = name, original: Any = original) -> None:
+            used[name].add(seed)
+            original(model, *seed)
+
+        monkeypatch.setattr(module, "seed_noise", recorded)
+    images, labels = np.full((6, 1, 1, 1), 0.5, np.float32), np.ones(6, int)
+    evaluate_suite(noisy_coin(0.5), images, labels, epsilons=[0.0, 0.1], steps=[PGD], num_draws=2)
+    assert {seed[0] for seed in used["attacks"]} == {seeds.ATTACK}
+    streams = {seed[0] for seed in used["scorer"]}
+    assert streams == {seeds.SELECTION, seeds.SCORING, seeds.SINGLE_DRAWS}
+
+
+def test_one_lucky_block_breaks_no_image() -> None:
+    # The vote of 50 draws of a coin that is almost fair is wrong about every other time: one block
+    # would break half of the images, two a quarter. The rest of the suite would never see them.
+    images, labels = np.full((400, 1, 1, 1), 0.0, np.float32), np.ones(400, int)
+    selector = Selector(Scorer(noisy_coin(1.0), 50, 1), labels, 0)
+    found = selector.judge(images, np.arange(400))
+    assert found.correct.shape == (1, 400)
+    p = 0.5 * (1 + stats.binom.pmf(25, 50, 0.5))  # a tie is class 0, the wrong one
+    assert abs(found.broken.mean() - p**2) < 5 * np.sqrt(p**2 * (1 - p**2) / 400)
+    # With fewer draws an answer, a block has more answers, and all of them must be wrong.
+    selector = Selector(Scorer(noisy_coin(1.0), 1, 1), labels, 0)
+    found = selector.judge(images, np.arange(400))
+    assert found.correct.shape == (50, 400) and not found.broken.any()
+    assert abs(found.key.mean() - 0.5) < 5 * 0.5 / np.sqrt(50 * 400)
+
+
+def selection(keys: list[float]) -> Selection:
+    key = np.array(keys)
+    return Selection(key[None] > 0.5, key, key, key < 0.1)
+
+
+def test_the_worst_candidate_of_each_image_is_kept() -> None:
+    images = np.zeros((3, 1, 1, 1), np.float32)
+    selector = Selector(Scorer(noisy_coin(0.0), 1, 1), np.ones(3, int), 0)
+    found = Candidates(selector, images, selection([1.0, 1.0, 0.05]))
+    rows = np.arange(3)
+    found.add("first", images + 1, rows, selection([0.6, 1.0, 0.2]))
+    found.add("second", images[:2] + 2, rows[:2], selection([0.7, 0.0]))
+    chosen, names = found.choose()
+    assert chosen[:, 0, 0, 0].tolist() == [1, 2, 0]
+    assert names.tolist() == ["first", "second", "clean"]
+    assert found.broken.tolist() == [False, True, True]
+    assert found.correct.tolist() == [[True, False, False]]
+
+
+def test_among_the_worst_candidates_further_noise_decides() -> None:
+    # Draws are correct for the first candidate with probability 1/2, for the second 0.31; the
+    # first block had it the other way round.
+    images, labels = np.zeros((50, 1, 1, 1), np.float32), np.ones(50, int)
+    selector = Selector(Scorer(noisy_coin(1.0), 1, 1), labels, 0)
+    rows = np.arange(50)
+    found = Candidates(selector, images + 5, dataclasses.replace(
+        selection([1.0] * 50), margin=np.full(50, 0.9)))  # fmt: skip
+    found.add("fair", images, rows, selection([0.3] * 50))
+    found.add("worse", images - 0.5, rows, selection([0.31] * 50))
+    _, names = found.choose()
+    # 350 draws of each: the difference of 0.19 is five standard errors of 0.037.
+    assert (names == "worse").mean() > 0.95
+
+
+# Running it.
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_attack_of_a_suite_can_be_built(
+    kind: str, norm: str, scale: str, tmp_path: pathlib.Path
+) -> None:
+    is_random = kind == "randomised"
+    network = linear(WEIGHTS, noise=0.1 * is_random)
+    model = rse_tf.AveragedEnsemble([network, network]) if kind == "ensemble" else network
+    attacks = SuiteAttacks(model, is_random, tmp_path, 0, 256, (0.0, 1.0), DevicePool())
+    steps = suite_steps(kind, norm, scale, 10, has_members=is_random)
+    assert len({step.name for step in steps}) == len(steps)
+    assert any(step.everyone for step in steps)
+    for step in steps:
+        attack = attacks._attack(step, norm, 0.1, model)
+        assert isinstance(attack, ATTACKS[step.attack]) and step.passes >= 1
+        assert getattr(attack, "norm", norm) == norm
+    few = suite_steps(kind, norm, scale, 2)  # some losses need more classes
+    assert {dict(step.options).get("loss") for step in few} == {None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("ensemble", ("member", "apgd_dlr", "reweighted_0.5", "fmn")),
+        ("randomised", ("noise_off", "frozen", "member", "apgd_mean_probability", "square")),
+    ],
+)
+def test_attacks_on_parts_of_an_ensemble_leave_what_a_judge_needs(
+    kind: str, names: tuple[str, ...]
+) -> None:
+    noise = 0.05 * (kind == "randomised")
+    members = [linear(WEIGHTS + shift, -1.2, noise) for shift in (0.0, 0.3)]
+    images = inner_pixels(8)
+    labels = (images.reshape(8, 4) @ WEIGHTS > 1.2).astype(int)
+    every = {step.name: step for step in suite_steps(kind, "linf", "small", 3, bool(noise))}
+    (cell,) = (outcome := evaluate_suite(
+        rse_tf.AveragedEnsemble(members), images, labels, epsilons=[0.01], num_draws=4,
+        eval_seeds=1, steps=[every[name] for name in names])).cells  # fmt: skip
+    assert outcome.kind == kind and [one.step.name for one in cell.steps] == list(names)
+    assert cell.score.accuracy <= outcome.clean.correct.mean()
+    for one in cell.steps:
+        assert one.correct.shape[1] == 8 and one.adversarial.shape[0] == one.attacked.sum()
+        np.testing.assert_array_equal(np.isnan(one.margin), ~one.attacked)
+        assert (np.abs(one.adversarial - images[one.attacked]) <= 0.01 + 1e-6).all()
+
+
+def test_a_suite_goes_on_where_it_was_killed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = np.full((6, 1, 1, 1), 0.5, np.float32), np.ones(6, int)
+
+    def run(folder: pathlib.Path) -> np.ndarray:
+        outcome = evaluate_suite(noisy_coin(0.5), images, labels, epsilons=[0.1], num_draws=3,
+                                 steps=[PGD, APGD], max_rows=8, directory=folder)  # fmt: skip
+        return outcome.cells[0].adversarial
+
+    whole = run(tmp_path / "whole")
+    attacked: list[str] = []
+    original = ATTACKS["apgd"].__call__
+
+    def dies(self: Any, *arguments: Any) -> Any:
+        attacked.append("apgd")
+        if len(attacked) == 2:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ATTACKS["apgd"], "__call__", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    monkeypatch.setattr(ATTACKS["pgd"], "__call__", None)  # is done, and not called again
+    np.testing.assert_array_equal(run(tmp_path / "killed"), whole)
+    assert len(attacked) == 2 + 2  # three batches of two images, of which one was done
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epsilons": []}, "epsilons must be one or several distances of at least 0"),
+        ({"epsilons": [0.1, 0.1]}, "each of them once"),
+        ({"epsilons": [-0.1]}, "at least 0"),
+        ({"norm": "l1"}, "norm must be one of linf, l2"),
+        ({"scale": "tiny"}, "scale must be one of small, full"),
+        ({"labels": np.ones(3, int)}, "labels must be integer"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
+    arguments = {"images": inner_pixels(2), "labels": np.ones(2, int), "epsilons": [0.1], **changes}
+    with pytest.raises(ValueError, match=message):
+        evaluate_suite(linear(WEIGHTS), **arguments)
+
+
+@pytest.fixture
+def tiny_run(tmp_path: pathlib.Path) -> tuple[Any, list[Any]]:
+    """An evaluator of a run with a suite, and its rows."""
+    images, labels = inner_pixels(6), np.array([0, 1] * 3)
+    split = data.Split(images, labels)
+    dataset = data.Dataset("tiny", split, split[:0], split, ("a", "b", "c"))
+    config = Config(suite="adaptive", epsilon=(0.01, 0.02), num_images=5, eval_seeds=2,
+                    workdir=str(tmp_path), defense=("none",))  # fmt: skip
+    evaluator = Evaluator(config.evaluation_settings(), "none", linear(WEIGHTS, -1.2), dataset)
+    return evaluator, evaluator.rows()
+
+
+def test_a_run_has_rows_of_the_suite_and_keeps_what_is_behind_them(
+    tiny_run: tuple[Any, list[Any]], tmp_path: pathlib.Path
+) -> None:
+    evaluator, rows = tiny_run
+    names = [step.attack for step in suite_steps("deterministic", "linf", "small", 3)]
+    assert [row.attack for row in rows] == ["none", *2 * ["adaptive", *names]]
+    assert [cell.epsilon for cell in evaluator.suite.cells] == [0.01, 0.02]
+    for row in rows[1:]:
+        assert row.strength[0] == "epsilon" and row.parameters["norm"] == "linf"
+        assert row.num_images == 5 and is_single_attack(row) == (row.attack != "adaptive")
+    worst, *single = rows[1 : 2 + len(names)]
+    assert worst.score.accuracy == min(row.score.accuracy for row in single)
+    assert worst.score.accuracy == evaluator.suite.cells[0].answers.correct.mean()
+    (gallery,) = evaluator.galleries()
+    assert np.isin(gallery.adversarial, evaluator.suite.cells[-1].adversarial).all()
+    assert worst.seconds == pytest.approx(sum(row.seconds for row in single))
+    # They survive the files, and the terminal says what they are.
+    reporting.write_json(rows, tmp_path / "r.json", flags={}, versions={})
+    assert reporting.read_json(tmp_path / "r.json").rows == rows
+    reporting.write_csv(rows, tmp_path / "r.csv")
+    assert "adaptive" in (tmp_path / "r.csv").read_text()
+    assert "adaptive: of each image, the worst" in reporting.format_table(rows)
+
+
+def test_flags_of_a_suite(tmp_path: pathlib.Path) -> None:
+    config = Config(suite="adaptive", norms=("linf", "l2"), epsilon=(0.1, 0.2),
+                    l2_epsilon=(1.5,))  # fmt: skip
+    assert config.attacks == () and config.evaluation_settings().attacks == {}
+    assert config.evaluation_settings().suite_epsilons == {"linf": (0.1, 0.2), "l2": (1.5,)}
+    assert config.workdir == "runs/mnist_5k-mnist_cnn-adaptive"
+    assert Config().evaluation_settings().suite_epsilons == {}
+    both = Config(suite="full", epsilon=(0.1,), attack=("carlini_wagner",))
+    assert both.attacks == ("carlini_wagner",) and both.suite_epsilons == {"linf": (0.1,)}
+    assert str(both.workdir).endswith("carlini_wagner+adaptive")
+    for one in (config, both):
+        again = flags.parse(["program", *one.as_flags()], "A program.")
+        assert again == one
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_draws": (1, 50)}, "--num_draws must be one number for --suite=adaptive"),
+        ({"epsilon": (1.5,)}, "--epsilon must be at most 1"),
+        ({"epsilon": (0.1,), "norms": ("l2",), "l2_epsilon": (1.0,)},
+         "--epsilon does not apply to --norms=l2"),
+        ({"l2_epsilon": (0.1,)}, "--l2_epsilon must be left out but for --norms=l2"),
+        ({"norms": ("l2",)}, "--l2_epsilon must be given for --norms=l2"),
+        ({"l2_epsilon": (-0.1,), "norms": ("l2",)}, "--l2_epsilon must be 0 or greater"),
+        ({"substitute": "none"}, "--substitute does not apply to --suite=adaptive"),
+        ({"targeted": True}, "--targeted does not apply"),
+        ({"suite_scale": "tiny"}, "--suite_scale must be one of small, full"),
+        ({"norms": ("l1",)}, "--norms must be one of linf, l2"),
+    ],
+)  # fmt: skip
+def test_flags_of_a_suite_that_cannot_be(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(suite="adaptive", **given)
+
+
+def test_a_model_that_is_random_in_another_way_is_refused() -> None:
+    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), Secret(),
+                              keras.layers.Dense(3)])  # fmt: skip
+    with pytest.raises(ValueError, match="random by NoiseLayers only.*calls that differ"):
+        evaluate_suite(model, inner_pixels(2), np.ones(2, int), epsilons=[0.1])
+
+
+class Secret(keras.layers.Layer):
+    """Noise that no layer of this package adds."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs + tf.random.normal(tf.shape(inputs))
