@@ -11,6 +11,7 @@ from rse_tf import data, experiment
 from rse_tf.config import Config
 from rse_tf.defenses import Ensemble
 from rse_tf.evaluation.cost import attack_passes, scoring_passes
+from rse_tf.evaluation.suites import DETERMINISTIC, ENSEMBLE, RANDOMISED, suite_steps
 from rse_tf.models import NetworkSpec
 from rse_tf.training.dry_trainer import DryTrainer, PlannedTraining
 
@@ -60,6 +61,10 @@ def _evaluation(config: Config, defense: str, dataset: data.Dataset) -> float:
     averaged = config.attack_draws if is_noisy else 1
     passes = sum(attack_passes(point, averaged) for point in points)
     passes += scoring_passes(draws, seeds, len(points) + 1)
+    kind = RANDOMISED if is_noisy else ENSEMBLE if networks > 1 else DETERMINISTIC
+    for norm, distances in config.suite_epsilons.items():
+        steps = suite_steps(kind, norm, config.suite_scale, dataset.num_classes)
+        passes += len(distances) * sum(attack_passes({"steps": step.passes}) for step in steps)
     return passes * networks * min(int(config.num_images or 0), len(dataset.test))
 
 

@@ -17,7 +17,10 @@ from sphinx.cmd.build import build_main
 
 import rse_tf
 from rse_tf.__main__ import COMMANDS
+from rse_tf.attacks import ATTACKS
 from rse_tf.config import config_flags
+from rse_tf.defenses import DEFENSES, ENSEMBLES
+from rse_tf.evaluation.sanity import RULES
 from rse_tf.flags import Output
 from rse_tf.utils import flag_files
 from rse_tf.utils.options import field_flags
@@ -133,6 +136,18 @@ def test_the_readme_is_short_and_has_the_test_command() -> None:
 def test_every_room_of_the_library_has_a_reference_page() -> None:
     rooms = {name for name in rse_tf.__all__ if (PACKAGE / name).is_dir()}
     assert {page.stem for page in (ROOT / "docs/reference").iterdir()} == rooms | {"index"}
+
+
+def test_every_sanity_row_is_explained() -> None:
+    page = (ROOT / "docs/guides/sanity_rows.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| ([A-E]\d) \| (.*?) \|", page, re.MULTILINE)
+    assert explained == [(rule.id, rule.question) for rule in RULES]
+
+
+def test_every_choice_of_the_command_line_is_explained() -> None:
+    page = (ROOT / "docs/guides/command_line.md").read_text(encoding="utf-8")
+    assert [name for name in (*ATTACKS, *DEFENSES, *ENSEMBLES) if f"`{name}`" not in page] == []
+    assert [name for name in COMMANDS if f"| `{name}` |" not in page] == []
 
 
 def test_the_site_builds_without_a_warning(tmp_path: pathlib.Path) -> None:

@@ -18,6 +18,8 @@ def attack_passes(settings: Mapping[str, Any], attack_draws: int = 1) -> float:
     """
     steps = int(settings.get("steps") or 1)
     restarts = int(settings.get("restarts") or 1)
+    if "targeted" in str(settings.get("loss")):
+        restarts *= int(settings.get("num_targets") or 1)
     searches = 1 if settings.get("const") is not None else settings.get("binary_search_steps") or 1
     evaluations = steps * restarts * int(searches) * attack_draws
     if settings.get("coordinates"):  # two queries for each, and no gradient
