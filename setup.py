@@ -6,7 +6,7 @@ setup(
     package_dir={"rse_tf.flag_files": "flags"},
     package_data={
         "rse_tf": ["py.typed"],
-        "rse_tf.reporting": ["*.csv"],
+        "rse_tf.reporting": ["*.csv", "*.jinja"],
         "rse_tf.flag_files": ["**/*.flags"],
     },
 )

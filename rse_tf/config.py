@@ -16,6 +16,7 @@ from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense, is_defense
 from rse_tf.evaluation import CertificationSettings, EvaluationSettings, SuiteSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, check_attack_flags
 from rse_tf.models import MODELS, NoiseSettings, is_activation, is_network
+from rse_tf.reporting import FIGURE_FORMATS
 from rse_tf.training import STRATEGIES, TrainingSettings
 from rse_tf.utils import rules
 from rse_tf.utils.checks import ArgumentError
@@ -123,6 +124,8 @@ class Config:
     export_dir: str | None = flag_field(_RUN, None, "rse_tf.export: where the SavedModel goes")
     models_dir: str | None = flag_field(_RUN, None, "trained models; default beside the workdir")
     attacks_dir: str | None = flag_field(_RUN, None, "attacked images; default inside the workdir")
+    figure_format: tuple[str, ...] = flag_field(
+        _RUN, ("png",), "of the pictures", lambda: FIGURE_FORMATS)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __init__(self, *, options: Mapping[str, Any] | None = None, **flags: Any) -> None:

@@ -60,7 +60,8 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     settings, rows = config.evaluation_settings(), list[Row]()
     galleries: list[Gallery] = []
     for defense, model in models.items():
-        training = config.make_defense(defense).settings()
+        own = config.make_defense(defense).settings()
+        training = {"epochs": config.epochs, **own}
         evaluator = Evaluator(settings, defense, model, dataset, substitute, pool, training)
         rows += evaluator.rows()
         galleries += evaluator.galleries()
@@ -161,7 +162,8 @@ def certify(config: Config) -> list[Certificate]:
     )  # fmt: skip
     if pool.is_chief:
         paths = write_certificates(workdir, certificates, settings, defense=defense,
-                                   flags=config.values(), versions=versions())  # fmt: skip
+                                   flags=config.values(), versions=versions(),
+                                   formats=config.figure_format)  # fmt: skip
         log(f"\n{format_certificates(certificates, settings)}\n")
         for path in paths:
             log(path)
@@ -239,8 +241,10 @@ def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> T
 def report(config: Config, rows: list[Row], galleries: list[Gallery]) -> None:
     """Writes the report of a run and prints its table and where everything is."""
     workdir = pathlib.Path(str(config.workdir))
-    flags, versions_ = config.values(), versions()
-    paths = write_report(workdir, rows, galleries, flags=flags, versions=versions_)
+    flags, formats = config.values(), config.figure_format
+    paths = write_report(
+        workdir, rows, galleries, flags=flags, versions=versions(), formats=formats
+    )
     log(f"\n{format_table(rows)}\n")
     if len(config.defense) > 1 and any("const" in row.parameters for row in rows):
         log(

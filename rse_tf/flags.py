@@ -112,8 +112,9 @@ def own_help(description: str, values: flags.FlagValues) -> str:
     """The help of a program with flags of its own, and those of the output."""
     lines = [description.strip(), ""]
     for name in values:
-        default = "" if values[name].default is None else values[name].default
-        lines += _entry(name, default, values[name].help)
+        default = values[name].default
+        text = as_text(tuple(default) if isinstance(default, list) else default)
+        lines += _entry(name, text, values[name].help)
     for field in field_flags(Output).values():
         lines += _entry(field.name, as_text(field.default), field.help)
     return "\n".join(lines)

@@ -1,13 +1,13 @@
-"""Builds tables and plots from finished runs.
+"""Builds tables and plots from finished runs, and compares them.
 
-python -m rse_tf.report RUN [RUN ...] [--output=report] [--table=rse/table2]
+python -m rse_tf.report RUN [RUN ...] [--output=report] [--html] [--figure_format=png,pdf,svg]
+                        [--table=rse/table2]
 
-A RUN is the workdir of a run, or any folder that has some below it. With --table, their rows are
-laid out as that table or figure of the papers.
+A RUN is the workdir of a run, or a folder of runs. Of several, a first table shows what differs in
+their settings and how far each defense falls. --html adds a page of its own for each run, in one
+file. --table lays their rows out as that table or figure of the papers.
 """
 
-import dataclasses
-import os
 import pathlib
 import sys
 
@@ -17,8 +17,9 @@ from rse_tf import experiment
 from rse_tf.config import ConfigError
 from rse_tf.flags import Output, own_help, report_mistakes
 from rse_tf.papers import TABLES, write_table
-from rse_tf.reporting import format_table, load_galleries, read_json, write_report
-from rse_tf.utils.files import reading
+from rse_tf.reporting import FIGURE_FORMATS, format_table, write_report
+from rse_tf.reporting.runs import Run, find_runs, format_runs, read_runs, write_pages, write_runs
+from rse_tf.utils.log import log
 
 
 def main(arguments: list[str]) -> None:
@@ -26,54 +27,59 @@ def main(arguments: list[str]) -> None:
     own = flags.FlagValues()
     flags.DEFINE_string("output", "report", "folder of the report", flag_values=own)
     flags.DEFINE_string("table", None, "table or figure to lay out as", flag_values=own)
+    flags.DEFINE_list("figure_format", ["png"], "of the pictures", flag_values=own)
+    flags.DEFINE_bool("html", False, "write a page for each run", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
         print(own_help(str(__doc__), own))
         return
     talk, arguments = Output.take(arguments)
     try:
-        folders = own(arguments)[1:]
+        roots = own(arguments)[1:]
     except flags.Error as error:
         raise ConfigError(str(error)) from error
-    table = own["table"].value
+    table, formats = own["table"].value, own["figure_format"].value
     if table not in (None, *TABLES):
         raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
-    roots = [pathlib.Path(folder).expanduser() for folder in folders]
-    found = (file for root in roots for file in root.rglob("result.json"))
-    files = sorted({file.resolve(): file for file in found}.values())
-    if not files:
-        raise ConfigError(f"no finished run, with a result.json, in: {' '.join(folders) or '-'}")
+    known = ", ".join(FIGURE_FORMATS)
+    if not formats or set(formats) - set(FIGURE_FORMATS):
+        raise ConfigError(f"--figure_format must be of {known}. Received: {','.join(formats)!r}")
+    finished, begun = find_runs(pathlib.Path(root).expanduser() for root in roots)
+    unfinished = [f"not finished: {folder}" for folder in begun]
     if talk.dry_run:
-        print("\n".join(str(file.parent) for file in files))
+        log("\n".join(map(str, [*finished, *unfinished])))
         return
     # A table of the papers has a place for each row, whatever run it is from.
-    names = [""] * len(files) if table else run_names([file.parent for file in files])
-    rows, galleries = [], []
-    advice = "delete it, and the command of its run writes it anew"
-    for file, name in zip(files, names, strict=True):
-        with reading(file, advice):
-            rows += [dataclasses.replace(row, run=name) for row in read_json(file).rows]
-        with reading(file.parent / "gallery_*.npz", advice):
-            found_here = load_galleries(file.parent)
-            galleries += [dataclasses.replace(one, run=name) for one in found_here]
-    runs, versions = {"runs": [str(file.parent) for file in files]}, experiment.versions()
+    runs = read_runs(finished, named=table is None)
+    if not runs:
+        raise ConfigError(f"no finished run, with a result.json, in: {' '.join(roots) or '-'}")
     output = pathlib.Path(own["output"].value).expanduser()
-    if table is None:
-        print(format_table(rows))
-        paths = write_report(output, rows, galleries, flags=runs, versions=versions)
-    else:
-        head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
-        paths = write_table(table, rows, output, head, galleries, flags=runs, versions=versions)
-        print(paths[0].read_text())
-    for path in paths:
-        print(path)
+    head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
+    paths = _write(runs, output, table, head, formats)
+    pages = write_pages(runs, output) if own["html"].value else []
+    log("\n".join(map(str, [*paths, *pages, *unfinished])))
 
 
-def run_names(folders: list[pathlib.Path]) -> list[str]:
-    """Returns a short name for each of several runs, none for a single one."""
-    if len(folders) == 1:
-        return [""]
-    common = os.path.commonpath([folder.absolute() for folder in folders])
-    return [folder.absolute().relative_to(common).as_posix() for folder in folders]
+def _write(
+    runs: list[Run], output: pathlib.Path, table: str | None, head: str, formats: list[str]
+) -> list[pathlib.Path]:
+    rows = [row for run in runs for row in run.result.rows]
+    galleries = [gallery for run in runs for gallery in run.galleries]
+    origin, versions = {"runs": [str(run.folder) for run in runs]}, experiment.versions()
+    if table is not None:
+        paths = write_table(
+            table, rows, output, head, galleries, flags=origin, versions=versions, formats=formats
+        )
+        log(paths[0].read_text())
+        return paths
+    compared = []
+    if len(runs) > 1:
+        log(f"{format_runs(runs)}\n")
+        compared = [output / "runs.csv"]
+        write_runs(runs, compared[0])
+    log(format_table(rows))
+    return compared + write_report(
+        output, rows, galleries, flags=origin, versions=versions, formats=formats
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from rse_tf.config import ConfigError
 from rse_tf.flags import Output, own_help, report_mistakes
 from rse_tf.papers import reproduce as papers
 from rse_tf.papers.row_files import list_tables
+from rse_tf.utils.log import log
 
 
 def main(arguments: list[str]) -> None:
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
         print(papers.list_rows(table, scale, output, rows, extra, data_dir))
         return
     for path in papers.reproduce(table, scale, output, rows, extra, data_dir, shard):
-        print(path)
+        log(path)
 
 
 if __name__ == "__main__":

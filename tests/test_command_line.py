@@ -44,7 +44,8 @@ def test_attack_points_are_arguments_of_the_attack(attack: str, binary_search: b
     # Nothing of it is left to a default that a row would not tell; but for those without a flag.
     silent = {"abort_early", "candidates", "decay", "h", "jit_compile", "max_rows", "overshoot",
               "random_start", "tanh_space", "random_step", "restarts", "norm", "coordinates",
-              "solver", "importance_sampling", "resize", "noise", "levels"}  # fmt: skip
+              "solver", "importance_sampling", "resize", "noise", "levels",
+              "num_targets"}  # fmt: skip
     search = {"binary_search_steps", "initial_const"}
     silent |= {"const", "iterate"} if searches else search
     assert settings(attack) - silent <= set(points[0]) <= settings(attack)
@@ -57,7 +58,7 @@ def test_every_flag_of_an_attack_reaches_its_points() -> None:
         "confidence": 2.0, "coordinates": 3, "solver": "newton", "importance_sampling": True,
         "resize": (4, 8), "query_noise": "common", "initial_const": 0.6, "binary_search_steps": 4,
         "decay": 0.3, "overshoot": 0.1, "gamma": 0.2, "relative_step": 0.5, "selection_draws": 6,
-        "levels": 256,
+        "levels": 256, "loss": "dlr_targeted", "num_targets": 2, "p_init": 0.4,
     }  # fmt: skip
     renamed = {"attack_steps": "steps", "attack_learning_rate": "learning_rate",
                "query_noise": "noise"}  # fmt: skip
@@ -151,7 +152,7 @@ def test_help_tells_choices_and_defaults() -> None:
     for part in (
         "--defense=none,rse one or several, with commas; an ensemble goes with any way to train",
         ": adversarial_retraining, adversarial_training, distillation, ensemble_bagging, ",
-        "--attack=carlini_wagner one or several, with commas; none: clean images only: none, bim,",
+        "--attack=carlini_wagner one or several, with commas; none: clean images only: none, apgd,",
         "--num_draws=50 noise draws",
         "--binary_search=False carlini_wagner, zoo: search c",
         "--schedule= learning rate schedule: paper, one_cycle, constant --weight_decay=0.0005",

@@ -219,6 +219,24 @@ def test_several_classes_are_aimed_at_from_images_of_one(tmp_path: pathlib.Path)
     np.testing.assert_array_equal(gallery.clean, [bees[0].astype(np.float32)] * 2)
 
 
+def test_each_attack_has_a_gallery_of_its_last_setting(tmp_path: pathlib.Path) -> None:
+    run = settings(tmp_path, attack=("fgsm", "bim"), epsilon=(0.05, EPSILON), step_size=STEP,
+                   attack_steps=STEPS)  # fmt: skip
+    evaluator = Evaluator(run.evaluation_settings(), "mine", linear(KERNELS[0]), DATASET)
+    evaluator.rows()
+    correct = np.argmax(probabilities(IMAGES, KERNELS[0]), axis=1) == LABELS
+    first = sorted(np.flatnonzero(correct & (LABELS == c))[0] for c in range(CLASSES))
+    galleries = evaluator.galleries()
+    assert [(one.attack, one.strength) for one in galleries] == [
+        ("fgsm", f"epsilon={EPSILON}"), ("bim", f"epsilon={EPSILON}")]  # fmt: skip
+    for gallery in galleries:
+        np.testing.assert_array_equal(gallery.clean, IMAGES[first])
+        expected = attacked(gallery.attack, KERNELS[:1])[first]
+        np.testing.assert_allclose(gallery.adversarial, expected, atol=1e-6)
+        guesses = np.argmax(probabilities(gallery.adversarial, KERNELS[0]), axis=1)
+        assert list(gallery.predicted) == [DATASET.class_names[guess] for guess in guesses]
+
+
 # Noise.
 
 NOISY = data.Split(RNG.uniform(size=(20, 6, 6, 1)).astype(np.float32), np.arange(20) % CLASSES)

@@ -146,5 +146,6 @@ def test_a_flag_has_one_type_in_all_attacks(monkeypatch: pytest.MonkeyPatch) -> 
         epsilon: str = option("much", help="a word")
 
     monkeypatch.setitem(ATTACKS, "other", Other)
-    with pytest.raises(TypeError, match="--epsilon must be of one type. Received: tuple.* of apgd"):
+    first = "--epsilon must be of one type. Received: tuple.* of apgd"
+    with pytest.raises(TypeError, match=first):
         attack_flags()

@@ -112,7 +112,7 @@ def test_training_trains_the_substitute_too(
 
 def finish(folder: pathlib.Path) -> None:
     images = np.full((1, 4, 4, 1), 0.5)
-    gallery = Gallery("none", images, images, ["1 -> 2"])
+    gallery = Gallery("none", images, images, labels=["1"], predicted=["2"])
     write_report(folder, [ROW], [gallery], flags={}, versions={})
 
 

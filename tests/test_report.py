@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
 from rows import attacked, make_row
 
 from rse_tf import report
-from rse_tf.evaluation import Gallery
-from rse_tf.reporting import (
-    load_galleries,
-    read_json,
-    save_gallery,
-    write_json,
-    write_report,
-)
+from rse_tf.config import ConfigError
+from rse_tf.evaluation import Gallery, Row
+from rse_tf.reporting import load_galleries, read_json, save_gallery, write_json, write_report
 
 ROW = make_row("none", "fgsm", parameters={"epsilon": 0.1}, dataset="digits", model="cnn")
 
@@ -45,10 +43,11 @@ def test_the_report_names_its_files_and_leaves_out_what_is_no_picture(
 
 def test_a_gallery_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
     clean, adversarial = np.random.default_rng(0).uniform(size=(2, 3, 4, 4, 1))
-    first = Gallery("b", clean, adversarial, "digits", ["x"] * 3, ["y"] * 3, ["y"] * 3, "run")
+    first = Gallery("b", clean, adversarial, "digits", ["x"] * 3, ["y"] * 3, ["y"] * 3, "run",
+                    "cnn", "bim", "epsilon=0.1")  # fmt: skip
     second = Gallery("a", adversarial, clean)
     for gallery in (first, second):
-        save_gallery(gallery, tmp_path / f"{gallery.file_name}.npz")
+        save_gallery(gallery, tmp_path / f"gallery_{gallery.run}_{gallery.defense}.npz")
     found = load_galleries(tmp_path)
     for loaded, saved in zip(found, (second, first), strict=True):
         for name, value in vars(saved).items():
@@ -93,6 +92,64 @@ def test_several_runs_are_told_apart_and_keep_their_pictures(
     report.main(["report", both[1], f"--output={output / 'single'}"])
     assert {row.run for row in read_json(output / "single" / "result.json").rows} == {""}
     assert (output / "single" / "gallery_none.png").exists()
+
+
+def write_run(folder: pathlib.Path, rows: list[Row], **flags: Any) -> None:
+    write_json(rows, folder / "result.json", flags=flags, versions={"keras": "3"})
+
+
+def test_runs_are_compared_by_what_differs(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [make_row("none", "none", 0.9), attacked("none", 0.1, 0.5), attacked("none", 1.0, 0.25)]
+    common = {"dataset": "cifar10", "const": [0.1, 1.0], "defense": ["none"]}
+    # A flag that an earlier version had not is one that is not set.
+    write_run(tmp_path / "one", rows, **common, epochs=8, workdir="one", stop_error=None)
+    write_run(tmp_path / "two", rows[:1], **common, epochs=20, workdir="two", learning_rate=0.1)
+    (tmp_path / "three").mkdir()
+    (tmp_path / "three" / "flags.txt").touch()
+    output = tmp_path / "report"
+    for _ in range(2):  # the report itself, below the same folder, is no run
+        report.main(["report", str(tmp_path), f"--output={output}"])
+    with open(output / "runs.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [set(line) for line in lines] == 2 * [
+        {"run", "epochs", "learning_rate", "defense", "clean %", "lowest %", "under"}]  # fmt: skip
+    assert [list(line.values()) for line in lines] == [
+        ["one", "8", "-", "none", "90.00", "25.00", "carlini_wagner, c = 1"],
+        ["two", "20", "0.1", "none", "90.00", "-", "-"],
+    ]
+    text = capsys.readouterr().out
+    assert text.startswith("run") and f"not finished: {tmp_path / 'three'}" in text
+
+
+def test_galleries_of_all_runs_and_attacks_have_files_of_their_own(tmp_path: pathlib.Path) -> None:
+    places = [(run, attack) for run in ("a/b", "a_b") for attack in ("fgsm", "bim")]
+    places.append(("", "fgsm"))
+    galleries = [
+        dataclasses.replace(make_gallery("none", value=0.1 * n), run=run, attack=attack)
+        for n, (run, attack) in enumerate(places)
+    ]
+    paths = write_report(tmp_path, [ROW], galleries, flags={}, versions={})
+    pictures = [path.stem for path in paths if path.stem.startswith("gallery")]
+    assert len({*pictures}) == len(pictures) == len(places)
+    assert "gallery_none" in pictures and "gallery_a_b_none_bim" in pictures
+    found = {(one.run, one.attack): one.clean.max() for one in load_galleries(tmp_path)}
+    assert found == {place: pytest.approx(0.1 * n) for n, place in enumerate(places)}
+
+
+def test_a_report_has_the_formats_it_is_asked_for(tmp_path: pathlib.Path) -> None:
+    write_run(tmp_path / "run", [ROW])
+    save_gallery(make_gallery("none"), tmp_path / "run" / "gallery_none.npz")
+    output = tmp_path / "report"
+    report.main(["report", str(tmp_path / "run"), f"--output={output}", "--figure_format=pdf,svg"])
+    starts = {".pdf": b"%PDF", ".svg": b"<?xml"}
+    for name in ("accuracy_vs_epsilon", "accuracy_vs_l2", "gallery_none"):
+        assert not (output / f"{name}.png").exists()
+        for ending, start in starts.items():
+            assert (output / f"{name}{ending}").read_bytes().startswith(start)
+    with pytest.raises(ConfigError, match="--figure_format must be of png, pdf, svg.*'gif'"):
+        report.main(["report", str(tmp_path / "run"), "--figure_format=gif"])
 
 
 def test_a_table_of_the_papers_takes_rows_of_all_runs(

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from rows import attacked, change, make_row, with_parameters
 
+from rse_tf import reporting
 from rse_tf.evaluation import Row, Score
 from rse_tf.reporting.published import SWEEP, TABLE_2
-from rse_tf.utils import files, reporting
+from rse_tf.utils import files
 
 
 def test_row_survives_json() -> None:
@@ -121,6 +122,23 @@ def test_table_shows_numbers_spread_and_paper() -> None:
     assert "+-: standard deviation over the evaluation seeds" in notes
     # sqrt(0.5 * 0.5 / 1600) = 0.0125
     assert "over 1600 images is up to 1.2 points" in notes
+
+
+def test_the_table_says_where_its_numbers_mean_little() -> None:
+    rows = [attacked(training={"epochs": 1}), attacked("none", training={"epochs": 8})]
+    assert "Trial runs are among these (1 epoch)" in reporting.format_table(rows)
+    assert "Trial" not in reporting.format_table(rows[1:])
+    # What the interval of a row holds is no longer missing from every spread.
+    ends = {"accuracy_low": 0.4, "accuracy_high": 0.6}
+    assert "sampling" not in reporting.format_table([attacked(**ends)])
+
+
+def test_epochs_of_an_earlier_version_come_from_the_flags(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    rows = [attacked(), attacked(training={"epochs": 3})]
+    reporting.write_json(rows, path, flags={"epochs": 8}, versions={})
+    assert [row.training for row in reporting.read_json(path).rows] == [
+        {"epochs": 8}, {"epochs": 3}]  # fmt: skip
 
 
 def test_the_spread_over_members_has_a_column_of_its_own() -> None:

@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rows import attacked, ensembles_row, make_row
 
@@ -17,6 +19,8 @@ from rse_tf import reporting
 from rse_tf.evaluation import Gallery, Row
 from rse_tf.reporting import drawing
 from rse_tf.reporting.gallery import montage
+from rse_tf.reporting.heading import names_of
+from rse_tf.reporting.saving import save_figure
 from rse_tf.reporting.series import distinguishing_settings, panels
 
 
@@ -49,11 +53,18 @@ def test_clean_rows_join_the_curve_with_their_number_of_draws() -> None:
 def test_panels_part_datasets_and_attacks() -> None:
     rows = [make_row(), attacked(), attacked_by("fgsm", parameters={"epsilon": 0.1})]
     found = panels([*rows, make_row(dataset="stl10")])
-    assert [(panel.title, panel.strength) for panel in found] == [
-        ("cifar10, vgg16, carlini wagner", "const"),
-        ("cifar10, vgg16, fgsm", "epsilon"),
-        ("stl10, vgg16, clean", None),
+    assert [(names_of(panel.rows), panel.strength) for panel in found] == [
+        ("CIFAR-10, vgg16, Carlini-Wagner L2", "const"),
+        ("CIFAR-10, vgg16, FGSM", "epsilon"),
+        ("STL-10, vgg16, no attack", None),
     ]
+
+
+def test_clean_rows_stay_out_of_panels_where_their_network_is_not_attacked() -> None:
+    here, there = (dataclasses.replace(make_row(), run=run) for run in ("here", "there"))
+    fgsm = dataclasses.replace(attacked_by("fgsm", parameters={"epsilon": 0.1}), run="there")
+    found = panels([here, dataclasses.replace(attacked(), run="here"), there, fgsm])
+    assert [[one.clean for one in panel.series] for panel in found] == [[(here,)], [(there,)]]
 
 
 def test_clean_rows_join_the_curve_of_what_is_scored() -> None:
@@ -117,7 +128,7 @@ def test_plots_draw_curves(plot: Any, name: str, tmp_path: Path) -> None:
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures themselves instead of files."""
     figures: list[Figure] = []
-    monkeypatch.setattr("rse_tf.reporting.plots.save_png", lambda figure, _: figures.append(figure))
+    monkeypatch.setattr("rse_tf.reporting.plots.save_figure", lambda fig, *_: figures.append(fig))
     return figures
 
 
@@ -175,7 +186,7 @@ def test_error_bars_are_of_what_the_legend_says(
 def test_a_long_legend_fits_its_figure(saved: list[Figure]) -> None:
     reporting.plot_accuracy_vs_strength([make_row(f"defense_{i}") for i in range(40)], "")
     (figure,) = saved
-    drawing.FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure).draw()
     box = figure.legends[0].get_window_extent()
     assert box.y0 >= 0 and box.y1 <= figure.bbox.height
 
@@ -201,7 +212,7 @@ def test_gallery_shows_the_data(
     count: int, side: int, channels: int, zoom: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures: list[Figure] = []
-    monkeypatch.setattr("rse_tf.reporting.gallery.save_png", lambda fig, _: figures.append(fig))
+    monkeypatch.setattr("rse_tf.reporting.gallery.save_figure", lambda fig, *_: figures.append(fig))
     generator = np.random.default_rng(0)
     clean, adversarial = generator.uniform(size=(2, count, side, side + 1, channels))
     names = {"labels": ["cat"] * count, "predicted": ["dog"] * count}
@@ -209,7 +220,10 @@ def test_gallery_shows_the_data(
     (figure,) = figures
     for before, after in zip(clean, adversarial, strict=True):
         assert shown(figure, before, zoom) and shown(figure, after, zoom)
-        assert shown(figure, 0.5 + 0.5 * (after - before) / np.abs(after - before).max(), zoom)
+        change = 0.5 + 0.5 * (after - before) / np.abs(adversarial - clean).max()
+        if channels == 1:  # red where brighter, blue where darker
+            change = matplotlib.colormaps["RdBu_r"](change[..., 0])[..., :3]
+        assert shown(figure, change, zoom)
     texts = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert texts == ["cat → dog"] * count
 
@@ -217,7 +231,7 @@ def test_gallery_shows_the_data(
 def test_a_montage_is_written_as_it_is(tmp_path: Path) -> None:
     red = np.zeros((4, 4, 3))
     red[..., 0] = 1.0
-    drawing.save_png(montage([[red, None]], ["row"], ["a", "b"], [["", ""]]), tmp_path / "m.png")
+    save_figure(montage([[red, None]], ["row"], ["a", "b"], [["", ""]]), tmp_path / "m.png")
     # 4 x 4 pixels, each of 38 x 38: the layout scales by little, and blurs nothing.
     assert 0.8 * 152**2 < count_pixels(tmp_path / "m.png", (255, 0, 0)) < 2 * 152**2
     image = read_png(tmp_path / "m.png")
@@ -226,7 +240,7 @@ def test_a_montage_is_written_as_it_is(tmp_path: Path) -> None:
 
 
 def test_gallery_of_unchanged_images_is_grey(tmp_path: Path) -> None:
-    images = np.full((1, 8, 8, 1), 0.25)
+    images = np.full((1, 8, 8, 3), 0.25)
     reporting.plot_gallery(make_gallery(images, images), tmp_path / "g.png")
     assert count_pixels(tmp_path / "g.png", (127, 127, 127)) >= 0.8 * 152**2
 
@@ -249,3 +263,17 @@ def test_gallery_refuses_other_arrays(
     with pytest.raises(ValueError, match=words):
         reporting.plot_gallery(make_gallery(clean, adversarial, **names), tmp_path / "g.png")
     assert not os.listdir(tmp_path)
+
+
+def test_distances_in_two_norms_are_no_one_curve() -> None:
+    rows = [make_row("none"), *(
+        make_row("none", "pgd", parameters={"epsilon": epsilon, "norm": norm})
+        for epsilon, norm in ((0.1, "linf"), (0.2, "linf"), (1.0, "l2"))
+    )]  # fmt: skip
+    first, second = panels(rows)
+    assert [row.strength[1] for row in first.series[0].rows] == [0.1, 0.2]
+    assert [row.strength[1] for row in second.series[0].rows] == [1.0]
+    assert second.title == f"{first.title}, L2"
+    table = reporting.format_table(rows)
+    assert "norm=l2" in table and "norm=linf" in table
+    assert "norm" not in reporting.format_table(rows[:3])

@@ -40,7 +40,12 @@ class ARC(Attack):
 
     - It starts at the image and not at a random point.
     - A member that is fooled has no step, and a pixel at a bound takes no part in one.
-    - A boundary is measured from where the round began, as the paper has it.
+    - A step is the shortest, found by bisection, that is beyond the linearised boundary once it is
+      back in the balls and the bounds. Theirs is scaled to the radius of the round.
+    - It looks at the boundaries with `candidates` classes, and not with all.
+
+    In L-infinity, steps go along signs. Where those of two members are all opposite, a narrow wedge
+    in which both are fooled may be missed.
 
     Args:
         model: callable from images to the stacked logits of all members,

@@ -12,7 +12,7 @@ import numpy as np
 
 from rse_tf import data
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
-from rse_tf.evaluation.gallery import Gallery
+from rse_tf.evaluation.gallery import Gallery, Kept, one_of_each_class
 from rse_tf.evaluation.metrics import mean_score
 from rse_tf.evaluation.model_facts import model_digest, noise_settings
 from rse_tf.evaluation.regularity import measure_regularity
@@ -21,14 +21,12 @@ from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import EvaluationSettings
 from rse_tf.evaluation.stopping import measure_stopping
 from rse_tf.evaluation.suite_outcome import SuiteOutcome
-from rse_tf.evaluation.suite_rows import suite_rows
+from rse_tf.evaluation.suite_rows import ADAPTIVE, suite_rows
 from rse_tf.evaluation.suite_runner import SuiteRunner
 from rse_tf.layers import is_random
 from rse_tf.models import AveragedEnsemble
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.log import log
-
-_GALLERY_IMAGES = 10
 
 
 class Evaluator:
@@ -71,7 +69,7 @@ class Evaluator:
         # Without noise all numbers of draws are one and the same.
         draws = settings.num_draws if is_random(model) else (1,)
         self._scorers = [self._scorer(model, number) for number in draws]
-        self._kept: list[tuple[str | None, np.ndarray]] = []
+        self._kept: dict[str, list[Kept]] = {}  # by attack
         self.suite: SuiteOutcome | None = None
         # Shared by several rows.
         self._single: dict[int, list[Scorer]] = {}
@@ -90,36 +88,36 @@ class Evaluator:
         return rows
 
     def galleries(self) -> list[Gallery]:
-        """Attacked images to look at, after `rows`: one of each class, or one for each target.
+        """Attacked images to look at, after `rows`: one gallery for each attack.
 
-        Of each class, it is one that is correct when clean, as the last setting left it.
+        Each shows one image of each class that is correct when clean, as the last setting of the
+        attack left it, or one image with each target.
         """
-        scorer, names, test = self._scorers[-1], self._dataset.class_names, self._test
-        if not self._kept:
-            return []
-        if self._settings.target_class:  # the first image with every target
-            chosen = [(0, *kept) for kept in self._kept if kept[0]]
-        else:
-            correct = np.flatnonzero(self._answers_clean(scorer, "gallery").correct[0])
-            _, first = np.unique(test.labels[correct], return_index=True)
-            indices = sorted(correct[first][:_GALLERY_IMAGES])
-            chosen = [(index, *self._kept[-1]) for index in indices]
-        if not chosen:
-            return []
-        clean = np.stack([test.images[index] for index, _, _ in chosen])
-        adversarial = np.stack([images[index] for index, _, images in chosen])
-        guesses = scorer.predictions(adversarial, self._settings.seed, 2)
-        return [
-            Gallery(
-                defense=self._defense,
-                clean=clean,
-                adversarial=adversarial,
-                dataset=self._settings.dataset,
-                labels=[names[test.labels[index]] for index, _, _ in chosen],
-                predicted=[names[guess] for guess in guesses],
-                targets=[target for _, target, _ in chosen if target],
-            )
-        ]
+        shown = {attack: kept for attack, kept in self._kept.items() if len(kept[-1].indices)}
+        return [self._gallery(attack, kept) for attack, kept in shown.items()]
+
+    def _gallery(self, attack: str, kept: list[Kept]) -> Gallery:
+        names, test = self._dataset.class_names, self._test
+        indices = np.concatenate([one.indices for one in kept])
+        adversarial = np.concatenate([one.adversarial for one in kept])
+        guesses = self._scorers[-1].predictions(adversarial, self._settings.seed, 2)
+        return Gallery(
+            defense=self._defense,
+            clean=test.images[indices],
+            adversarial=adversarial,
+            dataset=self._settings.dataset,
+            labels=[names[label] for label in test.labels[indices]],
+            predicted=[names[guess] for guess in guesses],
+            targets=[one.target for one in kept if one.target],
+            model=self._settings.model,
+            attack=attack,
+            strength=kept[-1].strength,
+        )
+
+    def _shown(self) -> np.ndarray:
+        """Which images the galleries show."""
+        correct = self._answers_clean(self._scorers[-1], "gallery").correct[0]
+        return one_of_each_class(correct, self._test.labels)
 
     def _clean_rows(self) -> list[Row]:
         unharmed = [self._test.images] * max(len(self._members), 1)
@@ -128,11 +126,13 @@ class Evaluator:
 
     def _attacked_rows(self, setting: AttackSetting) -> list[Row]:
         outcome = self._runner.attack(setting)
-        # Keep only the images that the gallery shows; all of them would use too much memory.
-        if setting.target is None:
-            self._kept = [(None, outcome.results[0].adversarial)]
-        else:
-            self._kept.append((setting.target, outcome.results[0].adversarial[:1]))
+        # Only the images that a gallery shows: all of them would use too much memory.
+        indices = self._shown() if setting.target is None else np.array([0])
+        words = str(dataclasses.replace(setting, target=None)).removeprefix(setting.attack)
+        adversarial = outcome.results[0].adversarial[indices]
+        kept = Kept(words.strip(), setting.target, indices, adversarial)
+        before = self._kept.get(setting.attack, []) if setting.target else []
+        self._kept[setting.attack] = [*before, kept]
         rows = self._rows(
             setting.attack,
             [result.adversarial for result in outcome.results],
@@ -229,7 +229,9 @@ class Evaluator:
             label=self._defense,
         )  # fmt: skip
         self.suite = runner.outcome(settings.suite_epsilons)
-        self._kept = [(None, self.suite.cells[-1].adversarial)]
+        cell, indices = self.suite.cells[-1], self._shown()
+        words = f"{cell.norm} epsilon={cell.epsilon:g}"
+        self._kept[ADAPTIVE] = [Kept(words, None, indices, cell.adversarial[indices])]
         scored = "ensemble" if self._members else None
         return [self._row(scorer, scored, **facts) for facts in suite_rows(self.suite)]
 

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+_MOST = 10  # images of a gallery
+
+
+class Kept(NamedTuple):
+    """Images of one attack setting that a gallery shows.
+
+    Attributes:
+        strength: the setting, such as `"const=10"`.
+        target: name of the class that the attack aimed at, or `None`.
+        indices: which test images, integer `[number]`.
+        adversarial: these after the attack.
+    """
+
+    strength: str
+    target: str | None
+    indices: np.ndarray
+    adversarial: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +42,9 @@ class Gallery:
         predicted: names of the classes predicted for the adversarial images.
         targets: names of the classes that the attack aimed at.
         run: which run it is from, in a report of several.
+        model: name of the network.
+        attack: name of the attack.
+        strength: its setting, such as `"const=10"`.
     """
 
     defense: str
@@ -33,12 +55,9 @@ class Gallery:
     predicted: Sequence[str] = ()
     targets: Sequence[str] = ()
     run: str = ""
-
-    @property
-    def file_name(self) -> str:
-        """Name of its files without the ending; no two galleries of a report have the same."""
-        parts = ("gallery", self.run.replace("/", "_"), self.defense)
-        return "_".join(filter(None, parts))
+    model: str = ""
+    attack: str = ""
+    strength: str = ""
 
     def check(self, *names: str) -> Gallery:
         """Returns the gallery with images as float64.
@@ -66,6 +85,18 @@ class Gallery:
                     f"Received: {len(clean)} images, {len(getattr(self, name))} {name}"
                 )
         return dataclasses.replace(self, clean=clean, adversarial=adversarial)
+
+
+def one_of_each_class(correct: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the first correct image of each class, at most ten, by their indices.
+
+    Args:
+        correct: which images are predicted correctly when clean, bool `[number]`.
+        labels: their classes, integer `[number]`.
+    """
+    found = np.flatnonzero(correct)
+    _, first = np.unique(labels[found], return_index=True)
+    return np.sort(found[first])[:_MOST]
 
 
 def _checked(name: str, images: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers import ensembles, rse
 from rse_tf.papers.paper_table import PaperTable
 from rse_tf.reporting import write_csv, write_json
-from rse_tf.reporting.drawing import save_png
+from rse_tf.reporting.saving import save_figure
 from rse_tf.utils.files import atomic_write_text
 
 __all__ = ["PaperTable", "TABLES", "write_table"]
@@ -28,6 +28,7 @@ def write_table(
     *,
     flags: Mapping[str, Any] | None = None,
     versions: Mapping[str, Any] | None = None,
+    formats: Sequence[str] = ("png",),
 ) -> list[pathlib.Path]:
     """Writes a table or figure of a paper and returns the paths.
 
@@ -39,6 +40,7 @@ def write_table(
         galleries: images. Without any, figures of images are not drawn.
         flags: settings of the runs, for the JSON file.
         versions: versions of the software, likewise.
+        formats: of the figure, each one of `FIGURE_FORMATS`; the Markdown shows the first.
 
     Raises:
         ValueError: if there is no such table or figure, or a gallery lacks names.
@@ -46,15 +48,14 @@ def write_table(
     if name not in TABLES:
         raise ValueError(f"name must be one of {', '.join(TABLES)}. Received: {name!r}")
     table, start = TABLES[name], pathlib.Path(folder) / name.replace("/", "_")
-    paths = [start.with_name(f"{start.name}.{ending}") for ending in ("md", "csv", "json", "png")]
+    paths = [start.with_name(f"{start.name}.{ending}") for ending in ("md", "csv", "json")]
     text, used = table.format(rows, head, galleries), table.rows(rows)
     figure = table.figure(rows, galleries)
     if figure is not None:
-        text += f"\n![{table.title}]({paths[3].name})\n"
+        text += f"\n![{table.title}]({start.name}.{formats[0]})\n"
     atomic_write_text(paths[0], text)
     write_csv(used, paths[1])
     write_json(used, paths[2], flags={"exhibit": name, **(flags or {})}, versions=versions or {})
-    if figure is None:
-        return paths[:3]
-    save_png(figure, paths[3])
+    if figure is not None:
+        paths += save_figure(figure, start.with_name(f"{start.name}.png"), formats)
     return paths

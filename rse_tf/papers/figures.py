@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers.table import ACCURACY, Cell, Table
+from rse_tf.reporting.axes import beside, make_axes, tidy
 from rse_tf.reporting.drawing import (
     COLOURS,
     PERCENT,
@@ -21,16 +22,14 @@ from rse_tf.reporting.drawing import (
     Plot,
     Point,
     Style,
-    beside,
+    add_legend,
     draw_plots,
-    legend,
-    make_axes,
+    interval_of,
     published_label,
-    tidy,
     wrapped,
 )
 from rse_tf.reporting.gallery import montage
-from rse_tf.reporting.series import display_name
+from rse_tf.reporting.names import display_name
 
 _PUBLISHED_MARK: Style = {
     "marker": "D",
@@ -62,7 +61,7 @@ def draw_sweeps(
     for table, cells in zip(tables, filled, strict=True):
         curves = {
             column.name: [
-                _point(line.x, own[index], column.ours_only)
+                _point(line.x, own[index], column.ours_only, axis)
                 for line, own in zip(table.lines, cells, strict=True)
             ]
             for index, column in enumerate(table.columns)
@@ -99,7 +98,10 @@ def draw_bars(tables: Sequence[Table], rows: Sequence[Row], *, across: int = 1) 
             if column.ours_only:
                 look |= {"facecolor": "white", "hatch": "///"}
             x = [group + 0.84 * beside(index, count) for group in range(len(own))]
-            axes.bar(x, [_or_nan(cell.ours) for cell in own], width=0.76 / count, **look)
+            heights = [_or_nan(cell.ours) for cell in own]
+            bars = axes.bar(x, heights, width=0.76 / count, **look)
+            numbers = ["" if math.isnan(height) else f"{height:.0f}" for height in heights]
+            axes.bar_label(bars, numbers, fontsize=7, padding=1)
             if any(cell.source for cell in own):
                 paper, label = [_or_nan(cell.paper) for cell in own], f"{column.name}, published"
                 axes.plot(x, paper, **_PUBLISHED_MARK, label=label, zorder=4)
@@ -109,7 +111,7 @@ def draw_bars(tables: Sequence[Table], rows: Sequence[Row], *, across: int = 1) 
     handles: list[Patch | Line2D] = list(patches.values())
     if label := published_label(map(_source, drawn)):
         handles.append(Line2D([], [], label=label, **_PUBLISHED_MARK))
-    legend(figure, {}, [], [], handles)
+    add_legend(figure, handles)
     return figure
 
 
@@ -187,7 +189,8 @@ def draw_attacked(galleries: Sequence[Gallery]) -> Figure | None:
         for kind, names in (("clean", gallery.labels), ("adversarial", gallery.predicted)):
             blank = longest - len(names)
             tiles.append([*getattr(gallery, kind), *[_WHITE] * blank])
-            labels.append(f"{gallery.dataset}\n{kind}".strip())
+            parts = (gallery.dataset, gallery.strength, kind)
+            labels.append("\n".join(filter(None, parts)))
             captions.append([*names, *[""] * blank])
     return montage(tiles, labels, [""] * longest, captions)
 
@@ -198,14 +201,17 @@ def _name_groups(axes: Axes, table: Table) -> None:
     axes.set_xlim(-0.5, len(labels) - 0.5)
     several = len({column.metric for column in table.columns}) > 1
     axes.set_ylabel("share of the images (%)" if several else table.metric.name)
-    axes.set_ylim(0, 103)
+    axes.set_ylim(0, 106)
     tidy(axes, table.title)
     axes.grid(visible=False, axis="x")
 
 
-def _point(x: float, cell: Cell, ours_only: bool) -> Point:
+def _point(x: float, cell: Cell, ours_only: bool, axis: str) -> Point:
     paper = None if cell.paper is None or ours_only else (x, cell.paper)
-    return Point(x, _or_nan(cell.ours), cell.spread[0], paper)
+    is_accuracy = cell.row is not None and cell.metric.has_spread
+    interval = interval_of(cell.row) if cell.row is not None and is_accuracy else None
+    clean = axis == "const" and x == 0
+    return Point(x, _or_nan(cell.ours), cell.spread[0], paper, interval, clean)
 
 
 def _source(cell: Cell) -> tuple[str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from rse_tf.evaluation import Gallery, Row
 from rse_tf.papers.table import FAILED, MISSING, OTHER_SETTINGS, Cell, Table
+from rse_tf.reporting.heading import add_heading, heading_of
 from rse_tf.reporting.published import OTHER_SOURCE
 from rse_tf.reporting.results import sampling_error
 
@@ -41,8 +42,22 @@ class PaperTable:
         return list({id(row): row for row in found if row is not None}.values())
 
     def figure(self, rows: Sequence[Row], galleries: Sequence[Gallery]) -> Figure | None:
-        """Returns the figure, None if it is a table, or one of images and there are none."""
-        return self.draw(self.tables(rows), rows) if self.draw else self.draw_images(galleries)
+        """Returns the figure, None if it is a table, or one of images and there are none.
+
+        It says what it is, on how many images, and where that is not the paper's setting.
+        """
+        tables = self.tables(rows)
+        figure = self.draw(tables, rows) if self.draw else self.draw_images(galleries)
+        if figure is not None:
+            others = _joined(
+                each for table in tables for cell in _cells(table, rows)
+                if cell.row is not None for each in cell.differences
+            )  # fmt: skip
+            heading = heading_of(self.rows(rows), self.title)
+            apart = f"Not the paper's setting: {others}." if others else ""
+            warning = " ".join(filter(None, (heading.warning, apart)))
+            add_heading(figure, heading._replace(warning=warning))
+        return figure
 
     def format(self, rows: Sequence[Row], head: str, galleries: Sequence[Gallery] = ()) -> str:
         """Returns the tables and notes as Markdown; without tables that have no row, if any has.

@@ -188,7 +188,7 @@ def _write(
         _head(command, len(finished), len(runs)),
         galleries,
         flags={"command": command},
-        versions=experiment.versions(),
+        versions=experiment.versions(), formats=runs[0].figure_format,
     )
 
 
@@ -209,7 +209,8 @@ def finished_rows(run: Config) -> list[Row] | None:
 
 def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags that are set, but for those that change no row; one that is new does not either."""
-    others = {"data_dir", *(flag.name for flag in settings_flags(CertificationSettings).values())}
+    certification = {flag.name for flag in settings_flags(CertificationSettings).values()}
+    others = {"data_dir", "figure_format"} | certification
     return {n: v for n, v in flags.items() if n not in others and v is not None and v is not False}
 
 

@@ -12,7 +12,8 @@ from rse_tf.papers import table as metrics
 from rse_tf.papers.figures import draw_bars
 from rse_tf.papers.paper_table import PaperTable
 from rse_tf.papers.table import Header, Table
-from rse_tf.reporting.series import describe_settings, display_name, distinguishing_settings
+from rse_tf.reporting.names import display_name
+from rse_tf.reporting.series import describe_settings, distinguishing_settings
 
 _METRICS = (
     metrics.CLEAN_ACCURACY,

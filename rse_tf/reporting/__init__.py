@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from rse_tf.reporting.certificates import format_certificates, write_certificates
 from rse_tf.reporting.gallery import load_galleries, plot_gallery, save_gallery
+from rse_tf.reporting.html import write_html
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.published import Published, published
 from rse_tf.reporting.report import write_report
 from rse_tf.reporting.results import Result, format_table, read_json, write_csv, write_json
+from rse_tf.reporting.saving import FIGURE_FORMATS
 
 __all__ = [
+    "FIGURE_FORMATS",
     "Published",
     "Result",
     "format_certificates",
@@ -23,6 +26,7 @@ __all__ = [
     "save_gallery",
     "write_certificates",
     "write_csv",
+    "write_html",
     "write_json",
     "write_report",
 ]

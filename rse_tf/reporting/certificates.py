@@ -17,7 +17,11 @@ from scipy import stats
 from rse_tf.evaluation import Certificate, CertificationSettings, certified_accuracy, plain
 from rse_tf.evaluation.certification import ABSTAIN, RADII
 from rse_tf.evaluation.confidence import clopper_pearson, lower_bound
-from rse_tf.reporting.drawing import PERCENT, legend, make_axes, save_png, styles_of, tidy
+from rse_tf.reporting.axes import make_axes, tidy
+from rse_tf.reporting.drawing import PERCENT, add_legend, legend_handles, styles_of
+from rse_tf.reporting.heading import Heading, add_heading, trial_reasons, trial_warning
+from rse_tf.reporting.names import counted, dataset_name, display_name
+from rse_tf.reporting.saving import save_figure
 from rse_tf.utils.files import atomic_write_text
 
 SCHEMA = 1
@@ -32,6 +36,7 @@ def write_certificates(
     defense: str,
     flags: Mapping[str, Any],
     versions: Mapping[str, str],
+    formats: Sequence[str] = ("png",),
 ) -> list[pathlib.Path]:
     """Writes certificates into a folder and returns the paths.
 
@@ -42,6 +47,7 @@ def write_certificates(
         defense: whose they are.
         flags: of the run, for `certificate.json`.
         versions: of the software, likewise.
+        formats: of the picture, each one of `FIGURE_FORMATS`.
     """
     names = ("certificate.json", "certificate.tsv", "certified_accuracy.png")
     paths = [folder / name for name in names]
@@ -58,8 +64,14 @@ def write_certificates(
     }
     atomic_write_text(paths[0], json.dumps(content, indent=1, allow_nan=False) + "\n")
     write_tsv(certificates, paths[1])
-    plot_certified_accuracy(certificates, paths[2], f"{defense}, sigma = {settings.stddev:g}")
-    return paths
+    place = (dataset_name(str(flags.get("dataset", ""))), str(flags.get("model", "")))
+    title = ", ".join(filter(None, (*place, display_name(defense))))
+    epochs, images = int(flags.get("epochs") or 0), len(certificates)
+    counts = [counted(images, "image"), *([counted(epochs, "epoch")] if epochs else [])]
+    counts.append(f"Gaussian noise of {settings.stddev:g}")
+    warning = trial_warning([trial_reasons(epochs, images)])
+    heading = Heading(f"{title}: certified accuracy", ", ".join(counts), warning)
+    return paths[:2] + plot_certified_accuracy(certificates, paths[2], heading, formats)
 
 
 def write_tsv(certificates: Sequence[Certificate], path: str | os.PathLike[str]) -> None:
@@ -118,9 +130,19 @@ def format_certificates(
 
 
 def plot_certified_accuracy(
-    certificates: Sequence[Certificate], path: str | os.PathLike[str], title: str
-) -> None:
-    """Draws the share of images that are certified to stay correct, by L2 radius, as a PNG."""
+    certificates: Sequence[Certificate],
+    path: str | os.PathLike[str],
+    heading: Heading,
+    formats: Sequence[str] = ("png",),
+) -> list[pathlib.Path]:
+    """Draws the share of images that are certified to stay correct, by L2 radius.
+
+    Args:
+        certificates: at least one.
+        path: the file; each format has its own ending.
+        heading: what the picture says of itself.
+        formats: of `FIGURE_FORMATS`.
+    """
     curves = {
         "votes": [one.radius for one in certificates if one.correct],
         "mean probability": [one.mean_radius for one in certificates if one.mean_correct],
@@ -134,9 +156,10 @@ def plot_certified_accuracy(
     axes.set_xlabel("L2 radius, in pixel units")
     axes.set_ylabel("certified accuracy (%)")
     axes.set_ylim(*PERCENT)
-    tidy(axes, title)
-    legend(figure, styles, (), ())
-    save_png(figure, path)
+    tidy(axes, "")
+    add_legend(figure, legend_handles(styles, (), ()))
+    add_heading(figure, heading)
+    return save_figure(figure, path, formats)
 
 
 def _steps(radii: Sequence[float], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import tabulate
 
 from rse_tf.evaluation import Row, plain
 from rse_tf.evaluation.suite_rows import ADAPTIVE
+from rse_tf.reporting.heading import warning_of
 from rse_tf.reporting.published import OTHER_SOURCE, published, published_numbers
 from rse_tf.reporting.series import describe_settings, distinguishing_settings
 from rse_tf.utils.files import atomic_write_text
@@ -21,7 +22,7 @@ from rse_tf.utils.files import atomic_write_text
 SCHEMA = 1
 # More than rounding to the two decimals of the printed table can explain.
 _ROUNDING = 1e-4
-_LEFT = ("run", "dataset", "model", "defense", "attack", "strength")
+LEFT = ("run", "dataset", "model", "defense", "attack", "strength")
 # Fields of a row that become CSV columns with a prefix.
 _PREFIXES = {"parameters": "param", "noise": "noise", "training": "training"}
 _INTERVAL, _AVERAGE, _WORST = "95 % interval", "average %", "worst of 10 %"
@@ -41,29 +42,43 @@ class Result(NamedTuple):
     versions: dict[str, Any]
 
 
-def format_table(rows: Sequence[Row]) -> str:
-    """Returns the rows as plain text for the terminal, one line each.
+class Table(NamedTuple):
+    """Rows as text: the names of the columns, a line for each row, and notes."""
+
+    headers: list[str]
+    lines: list[list[str]]
+    notes: list[str]
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """Returns the rows as text, one line each.
 
     Accuracies are percentages; distortions are in pixel units; "L2 of successes" is a mean. Run,
-    data set and model are columns only if the rows differ in them. Notes below the table say what
-    a spread is of and how large the sampling error is. Published numbers appear only beside rows
-    of their protocol, and are marked where they were measured with other settings.
+    data set and model are columns only if the rows differ in them. Notes say what a spread is of
+    and how large the sampling error is. Published numbers appear only beside rows of their
+    protocol, and are marked where they were measured with other settings.
     """
-    names = {row.attack: distinguishing_settings([r for r in rows if r.attack == row.attack])
-             for row in rows}  # fmt: skip
+    names = {attack: distinguishing_settings([row for row in rows if row.attack == attack])
+             for attack in dict.fromkeys(row.attack for row in rows)}  # fmt: skip
     lines = [_cells(row, names[row.attack]) for row in rows]
     for name in ("run", "dataset", "model"):
         if len({getattr(row, name) for row in rows}) < 2:
             for line in lines:
                 del line[name]
     headers = list(dict.fromkeys(name for line in lines for name in line))
+    notes = [*_measured_notes(rows), *_published_notes(rows), *filter(None, [warning_of(rows)])]
+    return Table(headers, [[line.get(name, "-") for name in headers] for line in lines], notes)
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Returns `table_of` as plain text for the terminal, the notes below it."""
+    headers, lines, notes = table_of(rows)
     table = tabulate.tabulate(
-        [[line.get(header, "-") for header in headers] for line in lines],
+        lines,
         headers,
         disable_numparse=True,  # it would cut the zeros of 90.00
-        colalign=["left" if header in _LEFT else "right" for header in headers] or None,
+        colalign=["left" if header in LEFT else "right" for header in headers] or None,
     )
-    notes = [*_measured_notes(rows), *_published_notes(rows)]
     return "\n".join([table, *([""] if notes else []), *notes])
 
 
@@ -130,11 +145,13 @@ def read_json(path: str | os.PathLike[str]) -> Result:
         raise ValueError(
             f"read_json: {os.fspath(path)} must have schema {SCHEMA}. Received: schema={schema!r}"
         )
-    rows = []
+    rows, flags = [], document["flags"]
     for row in document["rows"]:
         row.pop("published", None)  # it is looked up anew, never read back
+        if flags.get("epochs"):  # an earlier version told them among the flags only
+            row["training"] = {"epochs": flags["epochs"], **row.get("training", {})}
         rows.append(Row.from_json(row))
-    return Result(rows, document["flags"], document["versions"])
+    return Result(rows, flags, document["versions"])
 
 
 def sampling_error(num_images: int) -> float:
@@ -198,7 +215,8 @@ def _measured_notes(rows: Sequence[Row]) -> list[str]:
     notes += [note for name, note in _ACCURACY_NOTES.items() if name in shown]
     if any(row.score.accuracy_std_members is not None for row in rows):
         notes.append("over members: standard deviation of the accuracy over the members, in points")
-    if counts := [row.num_images for row in rows if row.num_images > 1]:
+    bare = [row for row in rows if row.score.accuracy_low is None]
+    if counts := [row.num_images for row in bare if row.num_images > 1]:
         fewest = min(counts)
         notes.append(
             f"sampling: the standard error of an accuracy over {fewest} images is up to "

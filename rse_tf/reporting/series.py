@@ -7,12 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rse_tf.evaluation import Row
+from rse_tf.reporting.names import display_name, norm_of
 
-_NAMES = {
-    "none": "no defense",
-    "rse": "RSE",
-    "robust_opt_brelu": "robust opt. + BReLU",
-}
 _IDENTITY = ("run", "dataset", "model", "defense", "attack", "strength")
 
 
@@ -25,11 +21,20 @@ class Series(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """The curves that belong in one pair of axes; `strength` is None without a sweep."""
+    """The curves that belong in one pair of axes.
 
-    title: str
+    Attributes:
+        strength: what the attack is swept over, None if it has no strength.
+        series: the curves.
+    """
+
     strength: str | None
     series: tuple[Series, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows of its curves; a clean one may start several."""
+        return [row for one in self.series for row in (*one.clean, *one.rows)]
 
 
 def distinguishing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -37,11 +42,12 @@ def distinguishing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
 
     Two rows with the same run, data set, model, defense, attack and strength differ in something
     else, such as the number of steps or of draws. A setting that only follows the strength,
-    such as a step size of epsilon / 4, is not among them.
+    such as a step size of epsilon / 4, is not among them. Distances in two norms are never the
+    same strength.
     """
     names = dict.fromkeys(name for row in rows for name in row.settings if name not in _IDENTITY)
     values = {name: {_setting(row, name) for row in rows} for name in names}
-    chosen: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ("norm",) if len(values.get("norm", ())) > 1 else ()
     different = len({_identity(row, chosen) for row in rows})
     # Few values first: of steps and a step size that depends on them, steps is the reason.
     for name in sorted(values, key=lambda name: (len(values[name]), name == "num_draws")):
@@ -57,40 +63,49 @@ def describe_settings(row: Row, names: Iterable[str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in found.items() if value is not None)
 
 
-def display_name(defense: str) -> str:
-    """Returns the name of a defense as a reader expects it."""
-    return _NAMES.get(defense, defense.replace("_", " "))
-
-
 def panels(rows: Sequence[Row]) -> list[Panel]:
-    """Sorts rows into panels, one per data set, model, attack and kind of strength.
+<<<<<<< HEAD
+    """Sorts rows into panels, one per data set, model, attack, norm and kind of strength.
+=======
+    """Sorts rows into panels, one per data set, model, attack, kind of strength and norm.
+>>>>>>> 42afb1a45b30343b289b62b35f68e274531403e5
 
-    Clean rows go to every panel of their data set and model. Without any attacked row there,
-    they get a panel of their own.
+    Clean rows go to the panels in which their network is attacked. Those of a network that nobody
+    attacked have a panel of their own.
 
     Raises:
         ValueError: if there are no rows.
     """
     if not rows:
         raise ValueError(f"panels: rows must hold at least one row. Received: rows={rows!r}")
+<<<<<<< HEAD
+    attacked: dict[tuple[str, str, str, str, str | None], list[Row]] = {}
+    for row in rows:
+        if row.attack != "none":
+            kind, norm = row.strength[0] if row.strength else None, norm_of(row)
+            attacked.setdefault((row.dataset, row.model, row.attack, norm, kind), []).append(row)
+    networks = {_network(row) for row in rows if row.attack != "none"}
+    clean = [row for row in rows if row.attack == "none"]
+=======
     clean: dict[tuple[str, str], list[Row]] = {}
-    attacked: dict[tuple[str, str, str, str | None], list[Row]] = {}
+    attacked: dict[tuple[str, str, str, str | None, str], list[Row]] = {}
     for row in rows:
         if row.attack == "none":
             clean.setdefault((row.dataset, row.model), []).append(row)
         else:
             kind = row.strength[0] if row.strength else None
-            attacked.setdefault((row.dataset, row.model, row.attack, kind), []).append(row)
+            norm = ", L2" if row.parameters.get("norm") == "l2" else ""
+            attacked.setdefault((row.dataset, row.model, row.attack, kind, norm), []).append(row)
     for dataset, model in clean:
         if (dataset, model) not in {key[:2] for key in attacked}:
-            attacked[dataset, model, "clean", None] = []
+            attacked[dataset, model, "clean", None, ""] = []
     return [
         Panel(
-            title=f"{dataset}, {model}, {attack.replace('_', ' ')}",
+            title=f"{dataset}, {model}, {attack.replace('_', ' ')}{norm}",
             strength=kind,
             series=_series(group, clean.get((dataset, model), [])),
         )
-        for (dataset, model, attack, kind), group in attacked.items()
+        for (dataset, model, attack, kind, norm), group in attacked.items()
     ]
 
 
@@ -108,26 +123,34 @@ def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
     # A clean row knows no attack settings: it starts every curve of its network and draws.
     kinds = {_network(row) for row in attacked}
     others = [row for row in clean if _network(row) not in kinds]
+>>>>>>> 42afb1a45b30343b289b62b35f68e274531403e5
     for row in clean:
-        own = [
-            pair for pair in curves.values() if pair[0] and _network(pair[0][0]) == _network(row)
-        ]
-        for _, starts in own or [curve(row, distinguishing_settings(others))]:
-            starts.append(row)
-    return tuple(
-        Series(
-            label=label,
-            rows=tuple(sorted(rows, key=lambda row: row.strength[1] if row.strength else 0.0)),
-            clean=tuple(starts),
-        )
-        for label, (rows, starts) in curves.items()
-    )
+        if _network(row) not in networks:
+            attacked.setdefault((row.dataset, row.model, "none", "", None), []).append(row)
+    return [Panel(kind, _series(group, clean)) for (*_, kind), group in attacked.items()]
+
+
+def _series(group: list[Row], clean: list[Row]) -> tuple[Series, ...]:
+    """Sorts the rows of one panel into curves, each with the clean rows of its network."""
+    names = distinguishing_settings(group)
+    curves: dict[str, list[Row]] = {}
+    for row in group:
+        parts = (row.run, display_name(row.defense), describe_settings(row, names))
+        curves.setdefault(", ".join(filter(None, parts)), []).append(row)
+    found = []
+    for label, rows in curves.items():
+        attacked = [row for row in rows if row.attack != "none"]
+        own = [row for row in clean if _network(row) == _network(rows[0])]
+        attacked.sort(key=lambda row: row.strength[1] if row.strength else 0.0)
+        found.append(Series(label, tuple(attacked), tuple(own)))
+    return tuple(found)
 
 
 def _network(row: Row) -> tuple[Any, ...]:
     """Which network of which run a row is about, and how it predicts."""
     settings = json.dumps([row.noise, row.training], sort_keys=True)
-    return row.run, row.defense, row.num_draws, row.scored, settings
+    place = row.run, row.dataset, row.model, row.defense
+    return *place, row.num_draws, row.scored, settings
 
 
 def _identity(row: Row, names: tuple[str, ...]) -> tuple[Any, ...]:
