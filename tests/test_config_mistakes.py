@@ -38,10 +38,10 @@ MISTAKES = [
     *[(f"--defense={name}", "--defense must be one of ") for name in (
         "ensemble", "rse+ensemble_bagging", "ensemble_bagging+magic", "ensemble_bagging+",
         "+rse", "ensemble_bagging+ensemble_mixed", "ensemble_mixed+rse+rse")],
-    ("--attack=fgm", "--attack must be one of none, apgd, bim, "),
+    ("--attack=fgm", "--attack must be one of none, apgd, "),
     ("--noise_distribution=cauchy", "--noise_distribution must be one of gaussian, "),
     ("--init_noise_at=third_conv", "--init_noise_at must be one of first_conv, second_conv"),
-    ("--attack=bim,fgm", "--attack must be one of none, apgd, bim, "),
+    ("--attack=bim,fgm", "--attack must be one of none, apgd, "),
     ("--gradient=grad1", "--gradient must be one of member, mean_loss, mean_probability"),
     ("--optimizer=rmsprop", "--optimizer must be one of sgd, adam"),
     ("--schedule=linear", "--schedule must be one of paper, one_cycle, constant"),

@@ -42,11 +42,11 @@ def distinguishing_settings(rows: Sequence[Row]) -> tuple[str, ...]:
 
     Two rows with the same run, data set, model, defense, attack and strength differ in something
     else, such as the number of steps or of draws. A setting that only follows the strength,
-    such as a step size of epsilon / 4, is not among them. Distances in two norms are never the
-    same strength.
+    such as a step size of epsilon / 4, is not among them.
     """
     names = dict.fromkeys(name for row in rows for name in row.settings if name not in _IDENTITY)
     values = {name: {_setting(row, name) for row in rows} for name in names}
+    # Distances in two norms are never the same strength.
     chosen: tuple[str, ...] = ("norm",) if len(values.get("norm", ())) > 1 else ()
     different = len({_identity(row, chosen) for row in rows})
     # Few values first: of steps and a step size that depends on them, steps is the reason.
@@ -64,11 +64,7 @@ def describe_settings(row: Row, names: Iterable[str]) -> str:
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
-<<<<<<< HEAD
     """Sorts rows into panels, one per data set, model, attack, norm and kind of strength.
-=======
-    """Sorts rows into panels, one per data set, model, attack, kind of strength and norm.
->>>>>>> 42afb1a45b30343b289b62b35f68e274531403e5
 
     Clean rows go to the panels in which their network is attacked. Those of a network that nobody
     attacked have a panel of their own.
@@ -78,7 +74,6 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
     """
     if not rows:
         raise ValueError(f"panels: rows must hold at least one row. Received: rows={rows!r}")
-<<<<<<< HEAD
     attacked: dict[tuple[str, str, str, str, str | None], list[Row]] = {}
     for row in rows:
         if row.attack != "none":
@@ -86,44 +81,6 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
             attacked.setdefault((row.dataset, row.model, row.attack, norm, kind), []).append(row)
     networks = {_network(row) for row in rows if row.attack != "none"}
     clean = [row for row in rows if row.attack == "none"]
-=======
-    clean: dict[tuple[str, str], list[Row]] = {}
-    attacked: dict[tuple[str, str, str, str | None, str], list[Row]] = {}
-    for row in rows:
-        if row.attack == "none":
-            clean.setdefault((row.dataset, row.model), []).append(row)
-        else:
-            kind = row.strength[0] if row.strength else None
-            norm = ", L2" if row.parameters.get("norm") == "l2" else ""
-            attacked.setdefault((row.dataset, row.model, row.attack, kind, norm), []).append(row)
-    for dataset, model in clean:
-        if (dataset, model) not in {key[:2] for key in attacked}:
-            attacked[dataset, model, "clean", None, ""] = []
-    return [
-        Panel(
-            title=f"{dataset}, {model}, {attack.replace('_', ' ')}{norm}",
-            strength=kind,
-            series=_series(group, clean.get((dataset, model), [])),
-        )
-        for (dataset, model, attack, kind, norm), group in attacked.items()
-    ]
-
-
-def _series(attacked: list[Row], clean: list[Row]) -> tuple[Series, ...]:
-    """Sorts the rows of one panel into curves, `label -> attacked, clean`."""
-    curves: dict[str, tuple[list[Row], list[Row]]] = {}
-
-    def curve(row: Row, names: tuple[str, ...]) -> tuple[list[Row], list[Row]]:
-        parts = (row.run, display_name(row.defense), describe_settings(row, names))
-        return curves.setdefault(", ".join(filter(None, parts)), ([], []))
-
-    names = distinguishing_settings(attacked)
-    for row in attacked:
-        curve(row, names)[0].append(row)
-    # A clean row knows no attack settings: it starts every curve of its network and draws.
-    kinds = {_network(row) for row in attacked}
-    others = [row for row in clean if _network(row) not in kinds]
->>>>>>> 42afb1a45b30343b289b62b35f68e274531403e5
     for row in clean:
         if _network(row) not in networks:
             attacked.setdefault((row.dataset, row.model, "none", "", None), []).append(row)
