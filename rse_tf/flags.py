@@ -108,6 +108,26 @@ def help_text(description: str) -> str:
     return "\n".join(lines)
 
 
+def parse_own(
+    arguments: Sequence[str], own: flags.FlagValues, known_only: bool = False
+) -> tuple[Output, list[str]]:
+    """Parses the line of a program with flags of its own; returns what is no flag.
+
+    Args:
+        arguments: as `sys.argv`, the program's name first.
+        own: the flags, which receive their values.
+        known_only: whether flags of other programs are returned, or refused.
+
+    Raises:
+        ConfigError: if a flag is unknown, or a value impossible.
+    """
+    output, rest = Output.take(arguments)
+    try:
+        return output, own(rest, known_only=known_only)[1:]
+    except flags.Error as error:
+        raise ConfigError(str(error)) from error
+
+
 def own_help(description: str, values: flags.FlagValues) -> str:
     """The help of a program with flags of its own, and those of the output."""
     lines = [description.strip(), ""]

@@ -10,12 +10,13 @@ file. --table lays their rows out as that table or figure of the papers.
 
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
 from rse_tf import experiment
 from rse_tf.config import ConfigError
-from rse_tf.flags import Output, own_help, report_mistakes
+from rse_tf.flags import own_help, parse_own, report_mistakes
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import FIGURE_FORMATS, format_table, write_report
 from rse_tf.reporting.runs import Run, find_runs, format_runs, read_runs, write_pages, write_runs
@@ -32,11 +33,7 @@ def main(arguments: list[str]) -> None:
     if {"--help", "-h", "-help"} & set(arguments):
         print(own_help(str(__doc__), own))
         return
-    talk, arguments = Output.take(arguments)
-    try:
-        roots = own(arguments)[1:]
-    except flags.Error as error:
-        raise ConfigError(str(error)) from error
+    talk, roots = parse_own(arguments, own)
     table, formats = own["table"].value, own["figure_format"].value
     if table not in (None, *TABLES):
         raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
@@ -55,8 +52,8 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(own["output"].value).expanduser()
     head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
     paths = _write(runs, output, table, head, formats)
-    pages = write_pages(runs, output) if own["html"].value else []
-    log("\n".join(map(str, [*paths, *pages, *unfinished])))
+    paths += write_pages(runs, output) if own["html"].value else []
+    log("\n".join(map(str, [*paths, *unfinished])))
 
 
 def _write(
@@ -64,11 +61,10 @@ def _write(
 ) -> list[pathlib.Path]:
     rows = [row for run in runs for row in run.result.rows]
     galleries = [gallery for run in runs for gallery in run.galleries]
-    origin, versions = {"runs": [str(run.folder) for run in runs]}, experiment.versions()
+    origin = {"runs": [str(run.folder) for run in runs]}
+    facts: Any = {"flags": origin, "versions": experiment.versions(), "formats": formats}
     if table is not None:
-        paths = write_table(
-            table, rows, output, head, galleries, flags=origin, versions=versions, formats=formats
-        )
+        paths = write_table(table, rows, output, head, galleries, **facts)
         log(paths[0].read_text())
         return paths
     compared = []
@@ -77,9 +73,7 @@ def _write(
         compared = [output / "runs.csv"]
         write_runs(runs, compared[0])
     log(format_table(rows))
-    return compared + write_report(
-        output, rows, galleries, flags=origin, versions=versions, formats=formats
-    )
+    return compared + write_report(output, rows, galleries, **facts)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 from absl import flags
 
 from rse_tf.config import ConfigError
-from rse_tf.flags import Output, own_help, report_mistakes
+from rse_tf.flags import own_help, parse_own, report_mistakes
 from rse_tf.papers import reproduce as papers
 from rse_tf.papers.row_files import list_tables
 from rse_tf.utils.log import log
@@ -33,11 +33,7 @@ def main(arguments: list[str]) -> None:
     if {"--help", "-h", "-help"} & set(arguments):
         print(f"{own_help(str(__doc__), own)}\n\n{list_tables()}")
         return
-    talk, arguments = Output.take(arguments)
-    try:
-        extra = own(arguments, known_only=True)[1:]
-    except flags.Error as error:
-        raise ConfigError(str(error)) from error
+    talk, extra = parse_own(arguments, own, known_only=True)
     if own["list"].value:
         print(list_tables())
         return
