@@ -14,9 +14,9 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from rse_tf import dry_run
 from rse_tf.config import Config, ConfigError, config_flags
 from rse_tf.data import DataError
+from rse_tf.experiment import dry_run
 from rse_tf.training import TrainingError
 from rse_tf.utils.curves import write_curves_to
 from rse_tf.utils.files import FileError, disk_trouble

@@ -13,11 +13,12 @@ import pytest
 import tensorflow as tf
 from trainings import SETTINGS, TINY, TINY_SPEC
 
-from rse_tf import dry_run, experiment, flags, report, reproduce
+from rse_tf import experiment, flags, report, reproduce
 from rse_tf.config import Config, ConfigError
 from rse_tf.data import Dataset
 from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.cost import attack_passes, scoring_passes
+from rse_tf.experiment import dry_run
 from rse_tf.training import Trainer
 from rse_tf.utils import curves, log
 from rse_tf.utils.startup import is_of_use, is_own_program, without_notices

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from trainings import DIGITS
 
-from rse_tf import dry_run, experiment
+from rse_tf import experiment
 from rse_tf.config import Config, ConfigError
+from rse_tf.experiment import dry_run
 from rse_tf.layers import noise_layers
 from rse_tf.models import NoiseSettings, file_spec
 from rse_tf.reporting import read_json

@@ -17,8 +17,8 @@ from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer
 from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.input_noise import own_stddev
+from rse_tf.experiment.networks import network_spec
 from rse_tf.models import export_classifier
-from rse_tf.networks import network_spec
 from rse_tf.reporting import (
     format_certificates,
     format_table,
