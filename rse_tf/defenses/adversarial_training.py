@@ -33,6 +33,7 @@ class AdversarialTraining(Objective):
 
     save_best_only: ClassVar[bool] = False
     revision: ClassVar[int] = 1  # FGSM by the log odds
+    passes: ClassVar[float] = 9
 
     def losses(
         self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor

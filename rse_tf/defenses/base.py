@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
@@ -20,10 +20,14 @@ class Defense(abc.ABC):
 
     A subclass is a frozen dataclass of its settings. Those made by
     `rse_tf.utils.options.option` are flags of the command line, and rows tell them.
+    `changes_network` says whether it needs other layers or other initial weights, which a model of
+    a file does not have.
 
     Raises:
         ValueError: if an option breaks its rule.
     """
+
+    changes_network: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_options(self)
