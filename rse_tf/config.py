@@ -81,8 +81,8 @@ class Config:
 
     defense: tuple[str, ...] = flag_field(
         _DEFENSE, ("none", "rse"), "one or several, with commas; an ensemble goes with any way to "
-        "train its members: ensemble_bagging+rse; rse goes with adversarial, pgd and "
-        "fast_training: rse+fast_training", lambda: sorted(DEFENSES | ENSEMBLES),
+        "train its members: ensemble_bagging+rse; rse with the loss of another: "
+        "rse+fast_training", lambda: sorted(DEFENSES | ENSEMBLES),
         rule=Rule(is_defense, "a defense"))  # fmt: skip
 
     strategy: str = flag_field(

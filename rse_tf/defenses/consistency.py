@@ -65,10 +65,10 @@ class ConsistentRSE(Defense):
     """
 
     consistency_weight: float = option(
-        10.0, rule=NOT_NEGATIVE, help="weight of the distance of two noisy draws from their mean"
+        10.0, rule=NOT_NEGATIVE, help="weight of the distance between two draws"
     )
     entropy_weight: float = option(
-        0.5, rule=NOT_NEGATIVE, help="weight of the entropy of that mean"
+        0.5, rule=NOT_NEGATIVE, help="weight of the entropy of the draws' mean"
     )
 
     def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
