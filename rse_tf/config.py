@@ -15,7 +15,7 @@ from rse_tf.data import DATASETS, comes_from_tfds, dataset_defaults, described
 from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense, is_defense
 from rse_tf.evaluation import CertificationSettings, EvaluationSettings, SuiteSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, check_attack_flags
-from rse_tf.models import MODELS, NoiseSettings, is_activation
+from rse_tf.models import MODELS, NoiseSettings, is_activation, is_network
 from rse_tf.reporting import FIGURE_FORMATS
 from rse_tf.training import STRATEGIES, TrainingSettings
 from rse_tf.utils import rules
@@ -72,14 +72,17 @@ class Config:
         _DATA, 0.1, "share of the training images held out; with 0 the last epoch is kept",
         rule=rules.SHARE_BELOW_1)  # fmt: skip
 
-    model: str | None = flag_field(_NETWORK, None, "network", lambda: sorted(MODELS))
+    model: str | None = flag_field(
+        _NETWORK, None, "network, or path/to/model.keras of your own", lambda: sorted(MODELS),
+        rule=Rule(is_network, "one of these, or a file"))  # fmt: skip
     activation: str = flag_field(
         _NETWORK, "relu", "activation: relu, brelu, or a Keras name",
         rule=Rule(is_activation, "brelu or the name of a Keras activation"))  # fmt: skip
 
     defense: tuple[str, ...] = flag_field(
         _DEFENSE, ("none", "rse"), "one or several, with commas; an ensemble goes with any way to "
-        "train its members: ensemble_bagging+rse", lambda: sorted(DEFENSES | ENSEMBLES),
+        "train its members: ensemble_bagging+rse; rse with the loss of another: "
+        "rse+fast_training", lambda: sorted(DEFENSES | ENSEMBLES),
         rule=Rule(is_defense, "a defense"))  # fmt: skip
 
     strategy: str = flag_field(
@@ -113,10 +116,8 @@ class Config:
         rule=rules.PROBABILITY)  # fmt: skip
     eval_seeds: int = flag_field(
         _SCORING, 3, "times each accuracy is measured, with fresh noise", rule=AT_LEAST_1)
-    regularity: bool = flag_field(
-        _SCORING, False, "measure the input gradient and Hessian of the loss on clean images")
-    audit: bool = flag_field(
-        _SCORING, False, "attack once more, and say how far the numbers can be trusted")
+    regularity: bool = flag_field(_SCORING, False, "input gradient and Hessian of the clean loss")
+    audit: bool = flag_field(_SCORING, False, "attack again; say how far to trust the numbers")
 
     seed: int = flag_field(_RUN, 0, "everything random follows from it", rule=rules.SEED)
     workdir: str | None = flag_field(
@@ -190,7 +191,7 @@ class Config:
     def evaluation_settings(self) -> EvaluationSettings:
         """How the defenses of the run are attacked and scored."""
         # Another activation is another network, and none of the papers' own.
-        model = f"{self.model}+{self.activation}".removesuffix("+relu")
+        model = f"{pathlib.PurePath(str(self.model)).stem}+{self.activation}".removesuffix("+relu")
         attacks = {name: self.attack_points(name) for name in self.attacks}
         own: dict[str, Any] = {"model": model, "attacks": attacks}
         own["suite_epsilons"] = self.suite_epsilons
@@ -225,8 +226,9 @@ class Config:
         """Sets all fields to what is given, or the data set's default, or that of the flag."""
         own = {name: given.get(name, flag.default) for name, flag in field_flags(Config).items()}
         own |= {name: os.path.expanduser(own[name]) for name in _PATHS if own[name] is not None}
-        if own["dataset"].endswith(".npz"):
-            own["dataset"] = os.path.expanduser(own["dataset"])
+        for name in ("dataset", "model"):
+            if own[name] is not None and own[name].endswith((".npz", ".keras", ".h5")):
+                own[name] = os.path.expanduser(own[name])
         of_dataset = dataset_defaults(own["dataset"], own["model"])
         if unknown := sorted(set(of_dataset) - _with_dataset_defaults()):
             raise TypeError(
@@ -246,10 +248,10 @@ class Config:
             for name, flag in _option_flags().items()
             if name in options and options[name] != flag.default
         }
-        data = pathlib.PurePath(own["dataset"]).stem
+        data, model = (pathlib.PurePath(own[name]).stem for name in ("dataset", "model"))
         names = (*own["attack"], "adaptive") if options.get("suite") == "full" else own["attack"]
         names = ("adaptive",) if options.get("suite") == "adaptive" else names
-        own["workdir"] = own["workdir"] or f"runs/{data}-{own['model']}-{'+'.join(names)}"
+        own["workdir"] = own["workdir"] or f"runs/{data}-{model}-{'+'.join(names)}"
         workdir = pathlib.PurePath(own["workdir"])
         own["models_dir"] = own["models_dir"] or str(workdir.parent / "models")
         own["attacks_dir"] = own["attacks_dir"] or str(workdir / "attacks")

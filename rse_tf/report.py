@@ -10,15 +10,17 @@ file. --table lays their rows out as that table or figure of the papers.
 
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
 from rse_tf import experiment
 from rse_tf.config import ConfigError
-from rse_tf.flags import report_mistakes
+from rse_tf.flags import own_help, parse_own, report_mistakes
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import FIGURE_FORMATS, format_table, write_report
 from rse_tf.reporting.runs import Run, find_runs, format_runs, read_runs, write_pages, write_runs
+from rse_tf.utils.log import log
 
 
 def main(arguments: list[str]) -> None:
@@ -29,12 +31,9 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_list("figure_format", ["png"], "of the pictures", flag_values=own)
     flags.DEFINE_bool("html", False, "write a page for each run", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
-        print(__doc__.strip())
+        print(own_help(str(__doc__), own))
         return
-    try:
-        roots = own(arguments)[1:]
-    except flags.Error as error:
-        raise ConfigError(str(error)) from error
+    talk, roots = parse_own(arguments, own)
     table, formats = own["table"].value, own["figure_format"].value
     if table not in (None, *TABLES):
         raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
@@ -42,6 +41,10 @@ def main(arguments: list[str]) -> None:
     if not formats or set(formats) - set(FIGURE_FORMATS):
         raise ConfigError(f"--figure_format must be of {known}. Received: {','.join(formats)!r}")
     finished, begun = find_runs(pathlib.Path(root).expanduser() for root in roots)
+    unfinished = [f"not finished: {folder}" for folder in begun]
+    if talk.dry_run:
+        log("\n".join(map(str, [*finished, *unfinished])))
+        return
     # A table of the papers has a place for each row, whatever run it is from.
     runs = read_runs(finished, named=table is None)
     if not runs:
@@ -49,8 +52,8 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(own["output"].value).expanduser()
     head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
     paths = _write(runs, output, table, head, formats)
-    pages = write_pages(runs, output) if own["html"].value else []
-    print(*paths, *pages, *(f"not finished: {folder}" for folder in begun), sep="\n")
+    paths += write_pages(runs, output) if own["html"].value else []
+    log("\n".join(map(str, [*paths, *unfinished])))
 
 
 def _write(
@@ -58,22 +61,19 @@ def _write(
 ) -> list[pathlib.Path]:
     rows = [row for run in runs for row in run.result.rows]
     galleries = [gallery for run in runs for gallery in run.galleries]
-    origin, versions = {"runs": [str(run.folder) for run in runs]}, experiment.versions()
+    origin = {"runs": [str(run.folder) for run in runs]}
+    facts: Any = {"flags": origin, "versions": experiment.versions(), "formats": formats}
     if table is not None:
-        paths = write_table(
-            table, rows, output, head, galleries, flags=origin, versions=versions, formats=formats
-        )
-        print(paths[0].read_text())
+        paths = write_table(table, rows, output, head, galleries, **facts)
+        log(paths[0].read_text())
         return paths
     compared = []
     if len(runs) > 1:
-        print(f"{format_runs(runs)}\n")
+        log(f"{format_runs(runs)}\n")
         compared = [output / "runs.csv"]
         write_runs(runs, compared[0])
-    print(format_table(rows))
-    return compared + write_report(
-        output, rows, galleries, flags=origin, versions=versions, formats=formats
-    )
+    log(format_table(rows))
+    return compared + write_report(output, rows, galleries, **facts)
 
 
 if __name__ == "__main__":

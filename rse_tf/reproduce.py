@@ -3,7 +3,8 @@
 python -m rse_tf.reproduce --table=rse/table2 [--scale=smoke|cpu|paper] [--rows='mnist_*'] ...
 
 --list names all tables and figures. Further flags go on top of every row, such as
---num_images=100. What is finished is not run again, and a run that was killed goes on.
+--num_images=100. What is finished is not run again, and a run that was killed goes on. --dry_run
+tells what is finished.
 """
 
 import os
@@ -12,8 +13,10 @@ import sys
 from absl import flags
 
 from rse_tf.config import ConfigError
-from rse_tf.flags import report_mistakes
+from rse_tf.flags import own_help, parse_own, report_mistakes
 from rse_tf.papers import reproduce as papers
+from rse_tf.papers.row_files import list_tables
+from rse_tf.utils.log import log
 
 
 def main(arguments: list[str]) -> None:
@@ -28,14 +31,11 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("shard", None, shard_help, flag_values=own)
     flags.DEFINE_bool("list", False, "name all tables and figures, with cost", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
-        print(f"{__doc__.strip()}\n{own.main_module_help()}\n\n{papers.list_tables()}")
+        print(f"{own_help(str(__doc__), own)}\n\n{list_tables()}")
         return
-    try:
-        extra = own(arguments, known_only=True)[1:]
-    except flags.Error as error:
-        raise ConfigError(str(error)) from error
+    talk, extra = parse_own(arguments, own, known_only=True)
     if own["list"].value:
-        print(papers.list_tables())
+        print(list_tables())
         return
     if own["table"].value is None:
         raise ConfigError("--table=NAME is needed; --list names them all")
@@ -43,8 +43,11 @@ def main(arguments: list[str]) -> None:
     output = os.path.expanduser(output)
     shard = own["shard"].value and papers.Shard.parse(own["shard"].value)
     data_dir = own["data_dir"].value
+    if talk.dry_run:
+        print(papers.list_rows(table, scale, output, rows, extra, data_dir))
+        return
     for path in papers.reproduce(table, scale, output, rows, extra, data_dir, shard):
-        print(path)
+        log(path)
 
 
 if __name__ == "__main__":

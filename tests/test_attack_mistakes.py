@@ -14,6 +14,7 @@ from rse_tf.attacks import BIM, FGSM
 
 BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "integer images": ({"images": np.zeros((12, *SHAPE), np.uint8)}, "floating-point"),
+    "a data set of batches": ({"images": [object()]}, "batch by batch"),
     "images beyond the bounds": ({"images": IMAGES * 255}, "within bounds"),
     "NaN": ({"images": np.full_like(IMAGES, np.nan)}, "NaN"),
     "no images": ({"images": IMAGES[:0], "labels": LABELS3[:0]}, "at least one image"),

@@ -59,6 +59,15 @@ KEYS: dict[str, list[str]] = {
     "adversarial_training": ["ramp-mnist_cnn-plain-9791f5eca5"],
     "adversarial_retraining": [PLAIN, "ramp-mnist_cnn-plain-f0526c61cb"],
     "robust_opt_brelu": ["ramp-mnist_cnn-noisy-8bd7be4458"],
+    "pgd_training": ["ramp-mnist_cnn-plain-95b56b012e"],
+    "fast_training": ["ramp-mnist_cnn-plain-e7b3fd6ad5"],
+    "consistency": ["ramp-mnist_cnn-noisy-3dea83a8ff"],
+    "rse+adversarial_training": ["ramp-mnist_cnn-noisy-3be4115092"],
+    "rse+pgd_training": ["ramp-mnist_cnn-noisy-47288f6ad7"],
+    "rse+fast_training": ["ramp-mnist_cnn-noisy-c3ec8b8a4a"],
+    "ensemble_bagging+rse+fast_training": [
+        "ramp-mnist_cnn-noisy-3ba6b947a3", "ramp-mnist_cnn-noisy-d3e49fbd3f",
+        "ramp-mnist_cnn-noisy-c7bf90efc7"],
     "ensemble_random_init": [
         PLAIN, "ramp-mnist_cnn-plain-68a47fa6ec", "ramp-mnist_cnn-plain-4b8002c9c4"],
     "ensemble_mixed": [

@@ -22,8 +22,6 @@ from rse_tf.training import NotTrainedError, TrainingDivergedError
 
 FLAGS = config_flags()
 ATTACK_FLAGS = {attack: flags_of([attack]) for attack in ATTACKS}
-# What TensorFlow's libraries say when they are loaded, before Python has a say in it.
-NOTICE = re.compile(r"WARNING: All log messages before absl::|[IWE]\d{4} \d\d:")
 
 
 # What a Config tells the attacks.
@@ -134,9 +132,9 @@ def test_the_binary_search_is_one_point_without_a_c() -> None:
 def test_help_names_every_flag_once_under_its_group() -> None:
     lines = help_text("Does things.").splitlines()
     named = [match[1] for line in lines if (match := re.match(r"  --(\w+)=", line))]
-    assert named == list(FLAGS)
+    assert named == [*FLAGS, "dry_run", "quiet", "verbose", "tensorboard"]
     headings = [line for line in lines if re.fullmatch(r"[A-Z]\w+", line)]
-    groups = [flag.group for flag in FLAGS.values()]
+    groups = [*(flag.group for flag in FLAGS.values()), "Output"]
     assert headings == list(dict.fromkeys(groups))
     # Fields of a group stand together.
     assert sum(a != b for a, b in zip(groups, groups[1:])) == len(headings) - 1
@@ -146,14 +144,14 @@ def test_help_fits_a_terminal() -> None:
     text = help_text("Does things.\n")
     assert text.startswith("Does things.\n\nFlags")
     assert max(map(len, text.splitlines())) <= 100
-    assert len(text.splitlines()) < 140
+    assert len(text.splitlines()) < 145
 
 
 def test_help_tells_choices_and_defaults() -> None:
     text = " ".join(help_text("Does things.").split())
     for part in (
         "--defense=none,rse one or several, with commas; an ensemble goes with any way to train",
-        ": adversarial_retraining, adversarial_training, distillation, ensemble_bagging, ",
+        ": adversarial_retraining, adversarial_training, consistency, distillation, ",
         "--attack=carlini_wagner one or several, with commas; none: clean images only: none, apgd,",
         "--num_draws=50 noise draws",
         "--binary_search=False carlini_wagner, zoo: search c",
@@ -242,8 +240,7 @@ def test_a_process_with_an_unknown_flag_ends_with_status_2_and_one_line(
     tmp_path: pathlib.Path,
 ) -> None:
     process = call("--bogus", cwd=tmp_path)
-    own = [line for line in process.stderr.splitlines() if not NOTICE.match(line)]
-    assert own == ["error: Unknown command line flag 'bogus' (see --help)"]
+    assert process.stderr == "error: Unknown command line flag 'bogus' (see --help)\n"
     assert (process.returncode, process.stdout) == (2, "")
     assert not any(tmp_path.iterdir())
 
@@ -255,5 +252,5 @@ def test_a_process_asked_for_help_prints_it_and_ends_with_status_0(
     assert process.returncode == 0
     assert process.stdout.startswith("Trains defenses, attacks them, and shows how robust")
     assert process.stdout.endswith(help_text("").strip() + "\n")
-    assert [line for line in process.stderr.splitlines() if not NOTICE.match(line)] == []
+    assert process.stderr == ""
     assert not any(tmp_path.iterdir())

@@ -24,13 +24,15 @@ from rse_tf.training import CrossEntropy, Trainer
 
 ONE_EPOCH = dataclasses.replace(SETTINGS, epochs=1)
 RETRAINED = {"retraining_epochs": 1}
+NOISY = ("rse+adversarial_training", "rse+pgd_training", "rse+fast_training")
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, keras.Model]:
     """Every defense, trained for an epoch; they share what they can."""
     trainer = Trainer(TINY, ONE_EPOCH, tmp_path_factory.mktemp("models"))
-    return {name: defenses.make(name, RETRAINED).train(TINY_SPEC, trainer) for name in DEFENSES}
+    names = (*DEFENSES, *NOISY)
+    return {name: defenses.make(name, RETRAINED).train(TINY_SPEC, trainer) for name in names}
 
 
 def test_every_defense_gives_a_float32_classifier(networks: dict[str, keras.Model]) -> None:
@@ -49,7 +51,8 @@ def test_defenses_are_noisy_where_they_say(networks: dict[str, keras.Model]) -> 
     noise = [TINY_SPEC.noise.init_noise, TINY_SPEC.noise.inner_noise]
     assert found == {
         **dict.fromkeys(("none", "distillation", "adversarial_training",
-                         "adversarial_retraining"), set()),
+                         "adversarial_retraining", "pgd_training", "fast_training"), set()),
+        **{name: {(stddev, "always") for stddev in noise} for name in ("consistency", *NOISY)},
         "robust_opt_brelu": {(0.05, "training")},
         "rse": {(stddev, "always") for stddev in noise},
         "rse_train_noise_only": {(stddev, "training") for stddev in noise},

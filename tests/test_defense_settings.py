@@ -26,6 +26,10 @@ OTHERS: dict[str, Any] = {
     "retraining_epsilon": (0.0, 0.7),
     "retraining_epochs": 7,
     "member_noise": 0.7,
+    "training_steps": 7,
+    "training_step_size": 0.7,
+    "consistency_weight": 7.0,
+    "entropy_weight": 0.7,
 }
 
 

@@ -12,10 +12,11 @@ import rse_tf
 from rse_tf import flags as flags_module
 from rse_tf.config import Config
 from rse_tf.papers import TABLES
-from rse_tf.papers.reproduce import FLAGS, SCALES, row_files, scale_file
+from rse_tf.papers.reproduce import SCALES, row_files, scale_file
+from rse_tf.utils.flag_files import FOLDER, short_name
 
 ROOT = pathlib.Path(rse_tf.__file__).parents[1]
-FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / FLAGS).rglob("*.flags"))
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in FOLDER.rglob("*.flags"))
 # What rows share, and what goes on top of them.
 SHARED = [name for name in FILES if name.endswith("/base.flags")]
 SHARED += ["flags/ensembles/cifar10.flags", "flags/ensembles/mnist.flags"]
@@ -77,10 +78,10 @@ def test_every_table_and_figure_has_its_row_files() -> None:
     found = set()
     for table, expected in EXPECTED.items():
         files = row_files(table)
-        folder = next(path for path in files[0].parents if len(path.parts) == 3)
+        folder = FOLDER.joinpath(*files[0].relative_to(FOLDER).parts[:2])
         names = [path.relative_to(folder).with_suffix("").as_posix() for path in files]
         assert sorted(names) == sorted(expected)
-        found |= {path.as_posix() for path in files}
+        found |= {short_name(path) for path in files}
     assert found == set(ROWS)  # and no row belongs to none
 
 
@@ -109,7 +110,7 @@ def test_a_row_tells_what_it_costs_and_which_scales_are_its_own(name: str) -> No
     cost = head(name)[head(name).index("# Cost, estimated: ") :].replace("\n# ", " ")
     assert re.search(r"two CPU cores .+ with .+; one GPU .+ as published, at .+not measured", cost)
     named = re.findall(r"--flagfile=(\S+\.flags)[;.]", cost)
-    expected = [scale_file(pathlib.Path(name), scale).as_posix() for scale in ("cpu", "smoke")]
+    expected = [short_name(scale_file(ROOT / name, scale)) for scale in ("cpu", "smoke")]
     assert named == expected
     base = pathlib.Path(name).with_name("base.flags").as_posix()
     costs = [line for line in head(base).splitlines() if line.startswith("# Cost: ")]
@@ -144,12 +145,12 @@ def test_the_nearest_scale_above_a_row_is_its_own() -> None:
         ("rse/figure6/cifar10_vgg16/rse", "cpu", "scale/cpu"),
         ("ensembles/table4/mnist_bagging", "smoke", "ensembles/smoke"),
     ):
-        assert scale_file(FLAGS / f"{row}.flags", scale) == FLAGS / f"{expected}.flags"
+        assert scale_file(FOLDER / f"{row}.flags", scale) == FOLDER / f"{expected}.flags"
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_published_scale_changes_nothing(name: str) -> None:
-    assert scale_file(pathlib.Path(name), "paper") == FLAGS / "scale" / "paper.flags"
+    assert scale_file(ROOT / name, "paper") == FOLDER / "scale" / "paper.flags"
     assert parse(name, "flags/scale/paper.flags") == parse(name)
 
 

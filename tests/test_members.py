@@ -167,12 +167,15 @@ def test_mixed_models_are_seeded_apart_too() -> None:
 def test_an_ensemble_goes_with_any_way_to_train_a_network(ensemble: str) -> None:
     assert is_defense(ensemble)
     assert all(is_defense(f"{ensemble}+{defense}") for defense in DEFENSES)
+    assert is_defense(f"{ensemble}+rse+fast_training")
 
 
 @pytest.mark.parametrize("name", [
     "", "+", "rse+", "+rse", "magic", "ensemble_bagging+", "ensemble_bagging+magic",
     "rse+ensemble_bagging", "rse+distillation", "ensemble_bagging+ensemble_mixed",
-    "ensemble_bagging+rse+rse", "Ensemble_bagging", "ensemble_bagging + rse",
+    "ensemble_bagging+rse+rse", "rse+none", "rse+consistency", "fast_training+rse", "rse+magic",
+    "none+fast_training", "rse+fast_training+pgd_training", "rse+ensemble_bagging+fast_training",
+    "ensemble_bagging+rse+", "Ensemble_bagging", "ensemble_bagging + rse",
 ])  # fmt: skip
 def test_other_combinations_are_no_defense(name: str, tmp_path: pathlib.Path) -> None:
     assert not is_defense(name)

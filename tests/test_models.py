@@ -288,3 +288,9 @@ def test_image_below_the_smallest_size_is_refused(name: str) -> None:
     smallest = MODELS[name].smallest  # the size itself is accepted, see above
     with pytest.raises(ValueError, match=f"at least {smallest} x {smallest} .*Received: "):
         models.build(name, input_shape=(smallest, smallest - 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(None, 32, 32, 3), (32, 32), (32, 32, 0), (32, None, 3)])
+def test_an_input_shape_that_is_none_is_named(shape: Any) -> None:
+    with pytest.raises(ValueError, match="without the batch. Received: input_shape="):
+        models.build("vgg16", input_shape=shape)

@@ -110,7 +110,7 @@ def test_its_options_and_names_are_in_the_help(own: None) -> None:
     text = " ".join(help_text("Does things.").split())
     assert "--smoothing= label_smoothing: share of all classes" in text
     assert "--rounds=2 label_smoothing: trainings, each from the last" in text
-    assert ", ensemble_random_init, label_smoothing, none, " in text
+    assert ", fast_training, label_smoothing, none, " in text
     assert ", model_a, one_convolution, resnext29, " in text
     assert " mnist_5k (needs no network), mnist, cifar10, stl10, stripes (needs no netw" in text
 
@@ -166,7 +166,8 @@ def test_it_runs_resumes_and_is_reported(
     assert "label_smoothing" in out
     first = read_json(workdir / "result.json")
     assert {row.defense for row in first.rows} == set(names)
-    assert all(row.training == {"smoothing": 0.3, "rounds": 1} for row in first.rows)
+    expected = {"epochs": 1, "smoothing": 0.3, "rounds": 1}
+    assert all(row.training == expected for row in first.rows)
     assert {(row.dataset, row.model) for row in first.rows} == {("stripes", "one_convolution")}
     assert (first.flags["smoothing"], first.flags["rounds"]) == (0.3, 1)
     objectives = [

@@ -21,6 +21,7 @@ from rse_tf.papers import TABLES
 from rse_tf.papers import reproduce as papers
 from rse_tf.reporting import read_json, write_json
 from rse_tf.training import TrainingDivergedError, TrainingError
+from rse_tf.utils.flag_files import FOLDER
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Which row of each is run for real, so that every defense is among them; networks are shared where
@@ -194,7 +195,7 @@ def test_every_row_is_run_in_a_folder_of_its_own(
     reproduce.main([*command.split(), "--data_dir", str(tmp_path)])
     assert len(ran) == len(papers.row_files(table)) == len({run.workdir for run in ran})
     for run, file in zip(ran, papers.row_files(table), strict=True):
-        folder = file.relative_to("flags").with_suffix("")
+        folder = file.relative_to(FOLDER).with_suffix("")
         assert run.workdir == str(tmp_path / "smoke" / folder)
         assert run.models_dir == str(tmp_path / "models")
         assert run.attacks_dir == str(tmp_path / "attacks")

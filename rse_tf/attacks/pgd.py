@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from rse_tf.attacks.active_rows import step_active, while_active
 from rse_tf.attacks.base import per_image
+from rse_tf.attacks.fgsm import fast_gradient_sign
 from rse_tf.attacks.gradient_sign import GradientSign, Scalars
-from rse_tf.attacks.losses import joint_logits, log_loss
+from rse_tf.attacks.losses import Logits, joint_logits, log_loss
 from rse_tf.attacks.norms import NORMS, free_part, into_ball, steepest
 from rse_tf.attacks.randomness import per_image_seeds, uniform_l2, uniform_linf
 from rse_tf.utils.options import option
@@ -143,3 +144,43 @@ class PGD(GradientSign):
 
     def _project(self, x: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
         return into_ball(x, images, epsilon, self.norm, self.bounds)
+
+
+def projected_gradient_sign(
+    logits: Logits,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    seed: tf.Tensor,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> tf.Tensor:
+    """The images after PGD in L-infinity, for use inside a graph such as a training step.
+
+    Args:
+        logits, images, labels, bounds: as for `fast_gradient_sign`.
+        epsilon: L-infinity distance, in pixel units. The start is uniform within it.
+        step_size: length of a step, after which the image goes back into the ball.
+        steps: number of steps.
+        seed: integer scalar. An image's start follows from it and from the image's own pixels.
+
+    Returns:
+        The perturbed images within the ball and `bounds`, constants to whoever differentiates
+        them.
+
+    Raises:
+        ValueError: if the logits have no gradient, or the labels are not `[batch]`.
+    """
+
+    def into(x: tf.Tensor) -> tf.Tensor:
+        return into_ball(x, images, epsilon, "linf", bounds)
+
+    def step(i: tf.Tensor | int, x: tf.Tensor) -> tuple[tf.Tensor | int, tf.Tensor]:
+        return i + 1, into(fast_gradient_sign(logits, x, labels, step_size, bounds))
+
+    keys = per_image_seeds(images, seed, bounds)
+    start = into(images + epsilon * uniform_linf(keys, images))
+    if steps == 1:
+        return tf.stop_gradient(step(0, start)[1])
+    return tf.stop_gradient(tf.while_loop(lambda i, _: i < steps, step, (0, start))[1])

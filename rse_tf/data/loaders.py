@@ -81,6 +81,19 @@ def load_npz(path: str) -> Arrays:
     return Arrays((arrays["x_train"], labels[0]), (arrays["x_test"], labels[1]), names)
 
 
+def npz_shape(path: str) -> tuple[int, ...] | None:
+    """Returns the shape of x_train in a file without reading it, or `None` if there is none."""
+    try:
+        with zipfile.ZipFile(path) as file, file.open("x_train.npy") as array:
+            version = np.lib.format.read_magic(array)
+            read = {(1, 0): np.lib.format.read_array_header_1_0}
+            shape, _, _ = read.get(version, np.lib.format.read_array_header_2_0)(array)
+            return shape
+    # Loading it will say what is wrong.
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
 def load_tfds(name: str, data_dir: str | None, image_size: int | None) -> Arrays:
     """Any image classification set of TensorFlow Datasets with a train and a test part.
 

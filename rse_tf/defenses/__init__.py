@@ -4,7 +4,9 @@ A classifier is a `keras.Model` from images `[batch, height, width, channels]` i
 logits `[batch, classes]`. Averaging over noise is the business of the scoring.
 
 A defense is a way to train one network, an ensemble of networks trained without defense, or a
-combination of both: `ensemble_bagging+adversarial_training`.
+combination of both: `ensemble_bagging+adversarial_training`. A way to train one network may be
+RSE with the loss of another defense, if that is an `ObjectiveDefense`: `rse+fast_training` trains
+the noisy network by it, and `ensemble_bagging+rse+fast_training` several of them.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from typing import Any
 
 from rse_tf.defenses.adversarial_retraining import FGSMRetraining
 from rse_tf.defenses.adversarial_training import FGSMTraining
-from rse_tf.defenses.base import Defense
+from rse_tf.defenses.base import Defense, ObjectiveDefense
+from rse_tf.defenses.consistency import ConsistentRSE
 from rse_tf.defenses.distillation import DefensiveDistillation
 from rse_tf.defenses.ensembles import Bagging, Ensemble, GaussNoise, Mixed, RandomInit
+from rse_tf.defenses.fast_training import FastTraining
 from rse_tf.defenses.none import NoDefense
+from rse_tf.defenses.pgd_training import PGDTraining
 from rse_tf.defenses.robust_opt_brelu import RobustOptimisation
 from rse_tf.defenses.rse import RSE, RSETestNoiseOnly, RSETrainNoiseOnly
 from rse_tf.utils.options import Flag, from_flags, settings_flags, union_of_flags
@@ -38,20 +43,33 @@ DEFENSES: dict[str, type[Defense]] = {
     "adversarial_training": FGSMTraining,
     "adversarial_retraining": FGSMRetraining,
     "robust_opt_brelu": RobustOptimisation,
+    "pgd_training": PGDTraining,
+    "fast_training": FastTraining,
+    "consistency": ConsistentRSE,
 }
 
 
 def is_defense(name: str) -> bool:
-    """Whether `name` is a defense, an ensemble, or an ensemble + a defense."""
+    """Whether `name` is a way to train one network, an ensemble, or an ensemble + such a way."""
     first, plus, second = name.partition("+")
-    return second in DEFENSES and first in ENSEMBLES if plus else first in DEFENSES | ENSEMBLES
+    if first in ENSEMBLES:
+        return not plus or _trains_one_network(second)
+    return _trains_one_network(name)
+
+
+def _trains_one_network(name: str) -> bool:
+    """Whether `name` is a defense, or RSE + one that is a loss."""
+    first, plus, second = name.partition("+")
+    if not plus:
+        return name in DEFENSES
+    return first == "rse" and issubclass(DEFENSES.get(second, Defense), ObjectiveDefense)
 
 
 def make(name: str, flags: Mapping[str, Any] | None = None) -> Defense:
     """Returns a defense of the settings that flags give it.
 
     Args:
-        name: `"rse"`, `"ensemble_bagging"`, `"ensemble_bagging+rse"` and the like.
+        name: `"rse"`, `"rse+fast_training"`, `"ensemble_bagging+rse"` and the like.
         flags: values of flags of defenses by name. Those of other defenses lie idle.
 
     Raises:
@@ -66,10 +84,12 @@ def make(name: str, flags: Mapping[str, Any] | None = None) -> Defense:
     if unknown:
         raise TypeError(f"no defense has a flag of this name. Received: {', '.join(unknown)}")
     first, _, second = name.partition("+")
-    if first in DEFENSES:
-        return from_flags(DEFENSES[first], given)
-    own = make(second or "none", given)
-    return from_flags(ENSEMBLES[first], given, defense=own, label=name)
+    if first in ENSEMBLES:
+        own = make(second or "none", given)
+        return from_flags(ENSEMBLES[first], given, defense=own, label=name)
+    if second:
+        return from_flags(DEFENSES[second], given, with_noise=True)
+    return from_flags(DEFENSES[first], given)
 
 
 def defense_flags() -> dict[str, Flag]:
@@ -109,6 +129,7 @@ __all__ = [
     "Defense",
     "ENSEMBLES",
     "Ensemble",
+    "ObjectiveDefense",
     "defense_flags",
     "is_defense",
     "make",

@@ -37,6 +37,7 @@ class AdversarialRetraining(Objective):
 
     save_best_only: ClassVar[bool] = False
     revision: ClassVar[int] = 1  # FGSM by the log odds
+    passes: ClassVar[float] = 4.5
 
     def losses(
         self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor

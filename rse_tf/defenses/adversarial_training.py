@@ -13,9 +13,8 @@ import keras
 import tensorflow as tf
 
 from rse_tf.attacks.fgsm import fast_gradient_sign
-from rse_tf.defenses.base import Defense
-from rse_tf.models import NetworkSpec
-from rse_tf.training import Objective, Trainer
+from rse_tf.defenses.base import ObjectiveDefense
+from rse_tf.training import Objective
 from rse_tf.utils.options import option
 from rse_tf.utils.rules import NOT_NEGATIVE, SHARE
 
@@ -34,6 +33,7 @@ class AdversarialTraining(Objective):
 
     save_best_only: ClassVar[bool] = False
     revision: ClassVar[int] = 1  # FGSM by the log odds
+    passes: ClassVar[float] = 9
 
     def losses(
         self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
@@ -58,8 +58,8 @@ def fgsm_images(
 
 
 @dataclasses.dataclass(frozen=True)
-class FGSMTraining(Defense):
-    """The network without noise, trained on clean and FGSM images alike.
+class FGSMTraining(ObjectiveDefense):
+    """The network trained on clean and FGSM images alike.
 
     Attributes:
         training_epsilon: L-infinity distance of the FGSM images, in pixel units. Strauss et al.:
@@ -72,10 +72,9 @@ class FGSMTraining(Defense):
         by_dataset="training_epsilon",
         rule=NOT_NEGATIVE,
         is_length=True,
-        help="L-infinity distance of its FGSM images",
+        help="L-infinity distance of the images to train on",
     )
     rho: float = option(0.5, rule=SHARE, help="weight of the clean loss")
 
-    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
-        objective = AdversarialTraining(self.training_epsilon, self.rho)
-        return trainer.fit(spec.without_noise(), objective)
+    def objective(self) -> Objective:
+        return AdversarialTraining(self.training_epsilon, self.rho)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from rse_tf.models import NetworkSpec
-from rse_tf.training import Trainer
+from rse_tf.training import Objective, Trainer
 from rse_tf.utils.options import check_options, default_values, options_of
 
 
@@ -20,10 +20,14 @@ class Defense(abc.ABC):
 
     A subclass is a frozen dataclass of its settings. Those made by
     `rse_tf.utils.options.option` are flags of the command line, and rows tell them.
+    `changes_network` says whether it needs other layers or other initial weights, which a model of
+    a file does not have.
 
     Raises:
         ValueError: if an option breaks its rule.
     """
+
+    changes_network: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -51,3 +55,22 @@ class Defense(abc.ABC):
             epochs: of the run's trainings.
         """
         return default_values(cls, of_dataset)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveDefense(Defense):
+    """A defense that is a loss: it trains any network by that, also the noisy one of RSE.
+
+    Attributes:
+        with_noise: whether the network has the noise of RSE, as `rse+fast_training` asks for. An
+            attack inside the loss then meets fresh noise at each of its steps. Default False.
+    """
+
+    with_noise: bool = dataclasses.field(default=False, kw_only=True)
+
+    @abc.abstractmethod
+    def objective(self) -> Objective:
+        """What the network is trained to minimise."""
+
+    def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
+        return trainer.fit(spec if self.with_noise else spec.without_noise(), self.objective())

@@ -7,7 +7,7 @@ Reference: Papernot et al. (2015), arXiv:1511.04508, as Liu et al. (2018) and St
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -30,6 +30,8 @@ class Distillation(Objective):
 
     teacher: keras.Model
     temperature: float
+
+    passes: ClassVar[float] = 4
 
     def losses(
         self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -40,6 +40,7 @@ class Ensemble(Defense):
     members: int = option(10, rule=AT_LEAST_1, help="networks in an ensemble")
     defense: Defense = NoDefense()
     label: str = "ensemble"
+    changes_network: ClassVar[bool] = True
 
     @abc.abstractmethod
     def member(self, number: int, spec: NetworkSpec, trainer: Trainer) -> Member:

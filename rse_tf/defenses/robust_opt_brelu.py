@@ -7,6 +7,7 @@ section 4, compare with it.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import keras
 
@@ -25,6 +26,8 @@ class RobustOptimisation(Defense):
         image_noise: standard deviation of the noise on the training images, in pixel units.
             Default 0.05 (Liu et al., after Zantedeschi et al.).
     """
+
+    changes_network: ClassVar[bool] = True
 
     image_noise: float = option(0.05, rule=NOT_NEGATIVE, help="noise on training images")
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from rse_tf.layers import noise_layers
-from rse_tf.models import AveragedEnsemble
+from rse_tf.models import AveragedEnsemble, Network, NoiseSettings
 from rse_tf.training import weights_digest
 
 
@@ -19,7 +19,11 @@ def noise_settings(model: keras.Model) -> dict[str, Any]:
         return {}
     # The network's own, which for a defense with noise on its images only is not the run's.
     network = model.members[0] if isinstance(model, AveragedEnsemble) else model
-    return network.noise.of_row()
+    if isinstance(network, Network):
+        return network.noise.of_row()
+    first, *others = noise_layers(network)  # those that robustify put there
+    inner = others[0].stddev if others else 0.0
+    return NoiseSettings(first.stddev, inner, first.distribution).of_row()
 
 
 def model_digest(model: keras.Model) -> str:

@@ -13,6 +13,7 @@ from rse_tf.models.gradient_sources import (
     gradient_source,
 )
 from rse_tf.models.network import Network, NoiseSettings, is_activation
+from rse_tf.models.own_file import FileSpec, file_spec, is_model_file, is_network
 from rse_tf.models.registry import (
     MODELS,
     VGG16,
@@ -29,6 +30,7 @@ from rse_tf.models.self_ensemble import SelfEnsemble
 __all__ = [
     "AveragedEnsemble",
     "CifarCNN",
+    "FileSpec",
     "GRADIENT_SOURCES",
     "MODELS",
     "MeanLogits",
@@ -45,7 +47,10 @@ __all__ = [
     "VGG16",
     "build",
     "export_classifier",
+    "file_spec",
     "gradient_source",
     "is_activation",
+    "is_model_file",
+    "is_network",
     "robustify",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import Any
 
 import keras
@@ -214,11 +215,13 @@ class Network(keras.Model):
                 "\"channels_last\" in keras.json, or call keras.config.set_image_data_format("
                 f"'channels_last'). Received: {keras.config.image_data_format()!r}"
             )
-        shape = tuple(int(n) for n in input_shape)
-        if len(shape) != 3 or min(shape[:2]) < self.smallest:
+        known = len(input_shape) == 3 and all(isinstance(n, numbers.Integral) for n in input_shape)
+        shape = tuple(int(n) for n in input_shape) if known else ()
+        if not shape or min(shape[:2]) < self.smallest or shape[2] < 1:
             raise ValueError(
                 f"{kind}: input_shape must be (height, width, channels) with at least "
-                f"{self.smallest} x {self.smallest} pixels. Received: input_shape={shape}"
+                f"{self.smallest} x {self.smallest} pixels, without the batch. "
+                f"Received: input_shape={tuple(input_shape)}"
             )
         if int(num_classes) != num_classes or num_classes < 2:
             raise ValueError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import keras
+
 from rse_tf.models.model_a import ModelA
 from rse_tf.models.network import Network, NoiseSettings
 from rse_tf.models.resnext import ResNeXt29
@@ -53,12 +55,17 @@ class NetworkSpec:
     extra_filters: int = 0
     extra_convolution: int = 0
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether what is built is trained already."""
+        return False
+
     def facts(self) -> dict[str, Any]:
         """Everything by name, the noise's settings among the others: part of a cache key."""
         own = dataclasses.asdict(self)
         return own | own.pop("noise")
 
-    def build(self, dtype: str | None = None) -> Network:
+    def build(self, dtype: str | None = None) -> keras.Model:
         """Builds the network with fresh weights, in a dtype or Keras dtype policy."""
         settings = self.facts()
         return build(settings.pop("name"), dtype=dtype, **settings)

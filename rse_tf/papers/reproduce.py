@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import itertools
 import pathlib
 import shlex
@@ -19,18 +18,16 @@ from rse_tf.data import comes_from_tfds
 from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import CertificationSettings, Row, plain
 from rse_tf.flags import parse
-from rse_tf.papers import TABLES, write_table
+from rse_tf.papers import write_table
+from rse_tf.papers.row_files import SCALES, row_files, scale_file
 from rse_tf.reporting import load_galleries, read_json
 from rse_tf.training import TrainingError
 from rse_tf.utils.files import DAMAGE, reading
+from rse_tf.utils.flag_files import FOLDER, short_name
+from rse_tf.utils.log import log
 from rse_tf.utils.options import settings_flags
 
-FLAGS = pathlib.Path("flags")
-SCALES = ("smoke", "cpu", "paper")
 OUTPUT = "runs"
-# These show the rows of another one in another way.
-_SAME_ROWS = {"ensembles/figure2": "ensembles/table2", "rse/figure7": "rse/table3"}
-_COST = "# Cost: "
 
 T = TypeVar("T")
 
@@ -66,56 +63,20 @@ class Shard:
         return list(tasks[self.index - 1 :: self.number])
 
 
-def row_files(table: str, pattern: str = "*") -> list[pathlib.Path]:
-    """Returns the flag files of a table's rows, in a fixed order.
-
-    Args:
-        table: a key of `TABLES`.
-        pattern: which rows, by their names below the table's folder, such as `"mnist_*"`.
-
-    Raises:
-        ConfigError: if there is no such table or row, or the files are not here.
-    """
-    if table not in TABLES:
-        raise ConfigError(f"--table must be one of {', '.join(TABLES)}. Received: {table!r}")
-    folder = FLAGS / _SAME_ROWS.get(table, table)
-    if not folder.is_dir():
-        raise ConfigError(f"no folder {folder}: run this in a checkout of rse_tf, where flags/ is")
-    files = sorted(folder.rglob("*.flags"))
-    names = {path: path.relative_to(folder).with_suffix("").as_posix() for path in files}
-    rows = [path for path in files if path.stem not in {"base", *SCALES}]
-    chosen = [path for path in rows if fnmatch.fnmatchcase(names[path], pattern)]
-    if not chosen:
-        raise ConfigError(
-            f"--rows must match one of {', '.join(names[path] for path in rows)}. "
-            f"Received: {pattern!r}"
-        )
-    return chosen
-
-
-def scale_file(row: pathlib.Path, scale: str) -> pathlib.Path:
-    """Returns the scale that goes on top of a row: the nearest one above it, or the common one."""
-    for folder in row.parents:
-        if folder == FLAGS:
-            break
-        if (folder / f"{scale}.flags").exists():
-            return folder / f"{scale}.flags"
-    return FLAGS / "scale" / f"{scale}.flags"
-
-
-def list_tables() -> str:
-    """Returns the names of all tables and figures, what they show, and what they cost."""
+def list_rows(
+    table: str,
+    scale: str,
+    output: str,
+    pattern: str,
+    extra: Sequence[str] = (),
+    data_dir: str | None = None,
+) -> str:
+    """Returns which rows of a table are finished and which are to run; arguments as below."""
     lines = []
-    for name, table in TABLES.items():
-        files = row_files(name)
-        lines += [f"{name:<20}{table.title} ({len(files)} runs)"]
-        if name in _SAME_ROWS:
-            lines.append(f"{'':<20}the runs of {_SAME_ROWS[name]}")
-            continue
-        bases = sorted({path.with_name("base.flags") for path in files})
-        for base in (path for path in bases if path.exists()):
-            costs = [line for line in base.read_text().splitlines() if line.startswith(_COST)]
-            lines += [f"{'':<20}{line.removeprefix(_COST)}" for line in costs]
+    for file in row_files(table, pattern):
+        run = _config(file, scale, pathlib.Path(output), extra, data_dir)
+        state = "is to run" if finished_rows(run) is None else "is finished"
+        lines.append(f"{short_name(file)} {state}: {run.workdir}")
     return "\n".join(lines)
 
 
@@ -168,18 +129,19 @@ def reproduce(
     durations: list[float] = []
     failed = []
     for number, file in enumerate(chosen, start=1):
-        print(f"[{number}/{len(chosen)}] {file}{_time_left(durations, len(chosen))}", flush=True)
+        left = _time_left(durations, len(chosen))
+        log(f"[{number}/{len(chosen)}] {short_name(file)}{left}")
         start = time.monotonic()
         if finished_rows(runs[file]) is None:
             keras.backend.clear_session()  # else each row's graphs would stay in memory
             try:
                 experiment.run(runs[file])
             except TrainingError as error:  # the other rows can do without this one
-                print(f"error: {error}", flush=True)
-                failed.append(str(file))
+                log(f"error: {error}")
+                failed.append(short_name(file))
             durations.append(time.monotonic() - start)
         else:
-            print(f"finished before: {runs[file].workdir}", flush=True)
+            log(f"finished before: {runs[file].workdir}")
             durations.append(0.0)
         if shard is None:
             paths = _write(table, list(runs.values()), pathlib.Path(output) / scale, command)
@@ -206,7 +168,7 @@ def _train_members(runs: Sequence[Config], shard: Shard) -> None:
             try:
                 experiment.train_member(runs[place], defense, number, dataset)
             except TrainingError as error:  # its row will not be finished, and says so
-                print(f"error: {error}", flush=True)
+                log(f"error: {error}")
 
 
 def _write(
@@ -238,7 +200,7 @@ def finished_rows(run: Config) -> list[Row] | None:
     try:
         result = read_json(file)
     except DAMAGE as error:  # or of another version
-        print(f"{file} is not used, and written anew: {error}", flush=True)
+        log(f"{file} is not used, and written anew: {error}")
         return None
     flags = plain(run.values(), "flags")
     same = _set_flags(result.flags) == _set_flags(flags)
@@ -276,7 +238,7 @@ def _config(
     extra: Sequence[str],
     data_dir: str | None,
 ) -> Config:
-    folder = file.relative_to(FLAGS).with_suffix("")
+    folder = file.relative_to(FOLDER).with_suffix("")
     flags = [
         "rse_tf.reproduce",
         f"--flagfile={file}",

@@ -8,6 +8,7 @@ _DEFENSES = {
     "none": "no defense",
     "rse": "RSE",
     "robust_opt_brelu": "robust opt. + BReLU",
+    "pgd_training": "PGD training",
 }
 _ATTACKS = {
     "none": "no attack",
@@ -23,8 +24,9 @@ _STRENGTHS = {"const": "c"}
 
 
 def display_name(defense: str) -> str:
-    """Returns the name of a defense."""
-    return _DEFENSES.get(defense, defense.replace("_", " "))
+    """Returns the name of a defense, or of several with `+` between them."""
+    parts = defense.split("+")
+    return "+".join(_DEFENSES.get(part, part.replace("_", " ")) for part in parts)
 
 
 def attack_name(attack: str) -> str:

@@ -18,6 +18,7 @@ from rse_tf.training.device_pool import DevicePool
 from rse_tf.training.devices import use_xla
 from rse_tf.training.hyperparameters import TrainingSettings
 from rse_tf.training.objectives import Objective
+from rse_tf.utils.curves import write_point
 from rse_tf.utils.files import DAMAGE, atomic_path, atomic_write_text, writing
 from rse_tf.utils.log import log, progress_bar
 
@@ -112,6 +113,8 @@ class Loop:
         )
         self._restore(checkpoint)
         history = self._read_history(int(self._epoch))
+        for known in history:
+            self._write_curves(known)
         for epoch in range(int(self._epoch), self._settings.epochs):
             seed_noise(self.model, self._settings.seed, epoch)
             start = time.perf_counter()
@@ -129,6 +132,7 @@ class Loop:
             before = [h["validation_accuracy"] or 0.0 for h in history]
             best = accuracy is None or accuracy >= max(before, default=0.0)
             history.append(record)
+            self._write_curves(record)
             self._epoch.assign(epoch + 1)
             if self._is_chief:
                 if best or not self._objective.save_best_only:
@@ -243,6 +247,11 @@ class Loop:
                 "and the network is trained from the start"
             ) from error
         return history
+
+    def _write_curves(self, record: dict[str, float | None]) -> None:
+        if self._is_chief:
+            curves = {name: record[name] for name in ("loss", "validation_accuracy")}
+            write_point(self._directory.name, int(record["epoch"] or 0), curves)
 
     def _write_history(self, history: list[dict[str, float | None]]) -> None:
         atomic_write_text(self._history, json.dumps(history, indent=1))

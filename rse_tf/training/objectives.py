@@ -20,10 +20,13 @@ class Objective(abc.ABC):
             judged by the former.
         revision: part of the key of every training: raise it when the objective no longer
             gives the same weights.
+        passes: what one image costs in a step, in passes through the network: a forward pass
+            counts as 1, a pass back as 2.
     """
 
     save_best_only: ClassVar[bool] = True
     revision: ClassVar[int] = 0
+    passes: ClassVar[float] = 3
 
     @abc.abstractmethod
     def losses(

@@ -68,7 +68,8 @@ class Trainer:
     ) -> keras.Model:
         """Returns the trained float32 network.
 
-        It is loaded if it was trained before, and a killed training goes on where it stopped.
+        It is loaded if it was trained before, and a killed training goes on where it stopped. A
+        model of a file is returned as it is, where nothing but a plain training is asked for.
 
         Args:
             spec: what the network is built from.
@@ -81,6 +82,8 @@ class Trainer:
             FileError: if `models_dir` is not to be written, or the disk is full.
             TrainingDivergedError: if the loss becomes NaN or infinite.
         """
+        if spec.is_trained and start is None and objective == CrossEntropy():
+            return spec.build(dtype="float32")
         directory = self.directory(spec, objective, start)
         finished = directory / "model.keras"
         pool = DevicePool(make_strategy(self.strategy))

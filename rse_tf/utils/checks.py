@@ -36,7 +36,10 @@ def checked_images(
         ValueError: if there is no image, or the pixels are no floating-point numbers, are not
             finite, or lie outside `bounds`.
     """
-    images = np.asarray(images)
+    given, images = images, np.asarray(images)
+    if images.dtype == object:
+        expected = "one array or tensor of images; go through a tf.data.Dataset batch by batch"
+        raise argument_error(caller, "images", expected, type(given).__name__)
     if not np.issubdtype(images.dtype, np.floating) and images.dtype.name != "bfloat16":
         expected = f"floating-point pixels in {bounds}" if bounds else "floating-point pixels"
         expected += ", as the model takes them; cast other numbers, and divide bytes by 255"

@@ -17,12 +17,15 @@ from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import Ensemble
 from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer, Verdict
 from rse_tf.evaluation.attack_points import audit_ball
+from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.input_noise import own_stddev
-from rse_tf.models import MODELS, NetworkSpec, export_classifier
+from rse_tf.experiment.networks import network_spec
+from rse_tf.models import export_classifier
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.files import atomic_folder, atomic_write_text
 from rse_tf.utils.log import log
+from rse_tf.utils.startup import without_notices
 
 
 def run(config: Config, may_train: bool = True) -> list[Row]:
@@ -45,6 +48,8 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     if pool.is_chief and may_train:
         _write_flags(config)
     models = {name: train_defense(config, name, dataset, may_train) for name in config.defense}
+    for name, model in models.items():
+        warn_of_chance(name, model, dataset)
     substitute = _train_substitute(config, dataset, may_train)
     if pool.is_chief and not may_train:
         _write_flags(config)
@@ -185,9 +190,10 @@ def assemble(config: Config) -> DevicePool:
     Raises:
         ConfigError: if this is to be one of several workers and nobody says which.
     """
-    enable_memory_growth()
     try:
-        return DevicePool(make_strategy(config.strategy))
+        with without_notices():
+            enable_memory_growth()
+            return DevicePool(make_strategy(config.strategy))
     except ValueError as error:
         raise ConfigError(f"--strategy={config.strategy}: {error}") from error
 
@@ -240,33 +246,6 @@ def train_member(config: Config, defense: str, number: int, dataset: data.Datase
     ensemble.train_member(number, network_spec(config, dataset), _trainer(config, dataset))
 
 
-def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
-    """The network of a run, with the noise of RSE.
-
-    Raises:
-        ConfigError: if the images are too small for it, or Keras has channels in front.
-    """
-    if keras.config.image_data_format() != "channels_last":
-        raise ConfigError(
-            "rse_tf has the channels of images last: set \"image_data_format\": \"channels_last\" "
-            f"in keras.json. Received: {keras.config.image_data_format()!r}"
-        )
-    name, (height, width, _) = str(config.model), dataset.image_shape
-    smallest = MODELS[name].smallest
-    if min(height, width) < smallest:
-        raise ConfigError(
-            f"--model={name} needs images of at least {smallest} x {smallest} pixels. "
-            f"Received: --dataset={config.dataset} with {height} x {width}"
-        )
-    return NetworkSpec(
-        name=name,
-        input_shape=dataset.image_shape,
-        num_classes=dataset.num_classes,
-        noise=config.noise_settings(),
-        activation=config.activation,
-    )
-
-
 def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> Trainer:
     models_dir = pathlib.Path(str(config.models_dir))
     return Trainer(dataset, config.training_settings(), models_dir, config.strategy, may_train)
@@ -282,6 +261,11 @@ def report(
         workdir, rows, galleries, flags=flags, versions=versions(), formats=formats
     )
     log(f"\n{reporting.format_table(rows)}\n")
+    if len(config.defense) > 1 and any("const" in row.parameters for row in rows):
+        log(
+            "The same c is not the same distance: RMS L2 tells how far the attack went. At equal "
+            "distance, accuracy_vs_l2.png compares the defenses.\n"
+        )
     if verdicts:
         paths.append(reporting.write_verdicts(workdir, verdicts, *audit_ball(config)))
         log(f"{reporting.format_verdicts(verdicts)}\n")
