@@ -130,7 +130,10 @@ def iterative(kind: str, name: str, images: int, options: Options) -> Outcome:
     victim, steps = subject(name, options.images or images), options.steps or 40
     epsilon, step_size = BALL[name]
     attack = attacks.ATTACKS[kind](
-        victim.model, epsilon=epsilon, step_size=step_size, steps=steps  # type: ignore[call-arg]
+        victim.model,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,  # type: ignore[call-arg]
     )
     work = steps * len(victim.images)
     short = dataclasses.replace(attack, steps=1)  # type: ignore[call-arg]

@@ -30,9 +30,7 @@ BFLOAT16_TARGETS = {"vgg16": 1.3, "model_a": 2.0}
 Maker = Callable[[Any, np.ndarray], Callable[[], Done]]
 
 
-def training_steps(
-    model: keras.Model, images: np.ndarray, xla: bool = False
-) -> Callable[[], Done]:
+def training_steps(model: keras.Model, images: np.ndarray, xla: bool = False) -> Callable[[], Done]:
     """A compiled training step of SGD with momentum; warmed up."""
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
@@ -100,9 +98,7 @@ def low_precision(name: str, what: str, options: Options) -> Outcome:
     )
 
 
-def _make(
-    name: str, what: str, images: np.ndarray, settings: dict[str, Any]
-) -> Callable[[], Done]:
+def _make(name: str, what: str, images: np.ndarray, settings: dict[str, Any]) -> Callable[[], Done]:
     return WORK[what](network(name, **settings), images)
 
 

@@ -183,9 +183,7 @@ def race(
         if judge and done.adversarial is not None:
             success, l2 = judge(done.adversarial)
         found.append(
-            Measurement(
-                one.name, unit, done.work, timings[one.name], success, l2, note=one.note
-            )
+            Measurement(one.name, unit, done.work, timings[one.name], success, l2, note=one.note)
         )
     return Outcome(setting, found, [verdict(goal, found) for goal in goals])
 

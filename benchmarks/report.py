@@ -129,8 +129,19 @@ def tables(found: Mapping[str, Outcome]) -> str:
         [case, *_cells(one)] for case, outcome in found.items() for one in outcome.measurements
     ]
     columns = ("case", "ratio", "value", "single rounds", "target", "")
-    details = ("case", "contestant", "median s", "spread", "per s", "unit", "MB", "success",
-               "mean L2", "median L2", "note")  # fmt: skip
+    details = (
+        "case",
+        "contestant",
+        "median s",
+        "spread",
+        "per s",
+        "unit",
+        "MB",
+        "success",
+        "mean L2",
+        "median L2",
+        "note",
+    )
     parts = [
         tabulate.tabulate(ratios, columns, "pipe", disable_numparse=True),
         tabulate.tabulate(measured, details, "pipe", disable_numparse=True),

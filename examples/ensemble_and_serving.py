@@ -18,12 +18,14 @@ train, test = digits.train, digits.test[:100]
 
 def member() -> keras.Model:
     """One of three networks, alike but for their initial weights."""
-    model = keras.Sequential([
-        layers.Input((28, 28, 1)),
-        layers.Conv2D(16, 5, strides=2, activation="relu"),
-        layers.Flatten(),
-        layers.Dense(10),
-    ])
+    model = keras.Sequential(
+        [
+            layers.Input((28, 28, 1)),
+            layers.Conv2D(16, 5, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(2e-3), loss)
     model.fit(train.images, train.labels, batch_size=64, epochs=2, verbose=0)

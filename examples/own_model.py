@@ -14,13 +14,15 @@ train, test = digits.train, digits.test[:100]
 
 def build() -> keras.Model:
     """Any Functional or Sequential model that returns logits: no softmax at its end."""
-    return keras.Sequential([
-        layers.Input((28, 28, 1)),
-        layers.Conv2D(16, 3, strides=2, activation="relu"),
-        layers.Conv2D(32, 3, strides=2, activation="relu"),
-        layers.Flatten(),
-        layers.Dense(10),
-    ])
+    return keras.Sequential(
+        [
+            layers.Input((28, 28, 1)),
+            layers.Conv2D(16, 3, strides=2, activation="relu"),
+            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
 
 
 def fit(model: keras.Model, epochs: int) -> None:

@@ -32,13 +32,16 @@ class Output:
     """How a program speaks of what it does."""
 
     dry_run: bool = flag_field(
-        _OUTPUT, False, "print the settings, which networks are trained, and the cost; do nothing")
+        _OUTPUT, False, "print the settings, which networks are trained, and the cost; do nothing"
+    )
     quiet: bool = flag_field(_OUTPUT, False, "print mistakes only; the files are written")
     verbose: bool = flag_field(
-        _OUTPUT, False, "print the settings first, and where in the code a mistake was found")
+        _OUTPUT, False, "print the settings first, and where in the code a mistake was found"
+    )
 
     tensorboard: str | None = flag_field(
-        _OUTPUT, None, "folder for training curves in TensorBoard's format")
+        _OUTPUT, None, "folder for training curves in TensorBoard's format"
+    )
 
     @classmethod
     def take(cls, arguments: Sequence[str]) -> tuple[Output, list[str]]:
@@ -207,8 +210,7 @@ def _define_flags(fields: Iterable[Flag]) -> flags.FlagValues:
             text = flags.ArgumentSerializer()
             flags.DEFINE(_Number(), name, field.default, help_, values, serializer=text)
             continue
-        kinds = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer,
-                 "str": flags.DEFINE_string}  # fmt: skip
+        kinds = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "str": flags.DEFINE_string}
         define = kinds.get(field.kind, flags.DEFINE_list)
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         define(name, default, help_, flag_values=values)

@@ -16,8 +16,13 @@ IMAGES = np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype(np.float32
 
 def around(*inside: keras.layers.Layer, dtype: str | None = None) -> keras.Model:
     return keras.Sequential(
-        [keras.Input(SHAPE), *inside, layers.Conv2D(4, 3, dtype=dtype), layers.Flatten(),
-         layers.Dense(5, dtype=dtype)]
+        [
+            keras.Input(SHAPE),
+            *inside,
+            layers.Conv2D(4, 3, dtype=dtype),
+            layers.Flatten(),
+            layers.Dense(5, dtype=dtype),
+        ]
     )
 
 
@@ -194,14 +199,16 @@ CASES: dict[str, Callable[[], keras.Model]] = {
         layers.Lambda(lambda x, by: x / by["n"], arguments={"by": {"n": 2.0}}, output_shape=SHAPE)
     ),
     "lambda with names of its module": lambda: around(layers.Lambda(lambda x: tf.sqrt(x))),
-    "lambda inside": lambda: functional(layers.SpectralNormalization(layers.Dense(3)),
-                                        layers.TimeDistributed(layers.Lambda(relu))),
+    "lambda inside": lambda: functional(
+        layers.SpectralNormalization(layers.Dense(3)), layers.TimeDistributed(layers.Lambda(relu))
+    ),
     "unregistered layers": lambda: around(Scale(3.0), Inner(), layers.TimeDistributed(Scale(0.1))),
     "unregistered objects": own_objects,
     "layer that saves an attribute": attribute,
     "layers called like noise": lambda: around(layers.GaussianNoise(0.1, name="noise_0")),
-    "operations": lambda: functional(lambda x: keras.ops.clip((x - np.float32([1, 2, 3])) / 255.0,
-                                                              -1.0, 1.0)),
+    "operations": lambda: functional(
+        lambda x: keras.ops.clip((x - np.float32([1, 2, 3])) / 255.0, -1.0, 1.0)
+    ),
     "losses": lambda: around(layers.ActivityRegularization(0.1)),
     "compiled with a loss of its own": compiled,
     "mixed policies": mixed_policy,

@@ -68,9 +68,14 @@ def loss_in_numpy(x: np.ndarray, label: int, loss: str, other: int) -> tuple[flo
 
 
 def apgd_in_numpy(
-    image: np.ndarray, label: int, start: np.ndarray, eps: float, norm: str, steps: int,
+    image: np.ndarray,
+    label: int,
+    start: np.ndarray,
+    eps: float,
+    norm: str,
+    steps: int,
     loss: str = "cross_entropy",
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Algorithm 1 of the paper, for one image."""
     clean = np.maximum(image @ HIDDEN, 0) @ LAST
     other = np.argmax(np.where(np.arange(5) == label, -np.inf, clean))
@@ -112,10 +117,19 @@ def apgd_in_numpy(
 
 
 # Where the paper's shares are whole steps; elsewhere periods are rounded as in the authors' code.
-@pytest.mark.parametrize("loss, steps", [
-    ("cross_entropy", 1), ("cross_entropy", 2), ("cross_entropy", 100), ("cross_entropy", 200),
-    ("dlr", 2), ("dlr", 100), ("dlr_targeted", 2), ("dlr_targeted", 100),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss, steps",
+    [
+        ("cross_entropy", 1),
+        ("cross_entropy", 2),
+        ("cross_entropy", 100),
+        ("cross_entropy", 200),
+        ("dlr", 2),
+        ("dlr", 100),
+        ("dlr_targeted", 2),
+        ("dlr_targeted", 100),
+    ],
+)
 @pytest.mark.parametrize("norm", NORMS)
 def test_its_steps_are_those_of_the_paper_on_digits(norm: str, loss: str, steps: int) -> None:
     eps = NORMS[norm]
@@ -259,10 +273,16 @@ def test_stacked_draws_judge_in_fewer_calls() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"loss": "hinge"}, {"norm": "l1"}, {"steps": 0}, {"selection_draws": 0}, {"num_targets": 3},
-        {"num_targets": 0, "loss": "dlr_targeted"}, {"restarts": 0}, {"epsilon": -1},
+        {"loss": "hinge"},
+        {"norm": "l1"},
+        {"steps": 0},
+        {"selection_draws": 0},
+        {"num_targets": 3},
+        {"num_targets": 0, "loss": "dlr_targeted"},
+        {"restarts": 0},
+        {"epsilon": -1},
     ],
-)  # fmt: skip
+)
 def test_it_names_the_argument_that_is_wrong(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         APGD(network, **{"epsilon": 0.1, **change})

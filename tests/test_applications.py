@@ -12,10 +12,22 @@ from rse_tf.layers import noise_layers
 
 # The smallest images that each family takes.
 FAMILIES = {
-    "Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75, "MobileNet": 32,
-    "MobileNetV2": 32, "MobileNetV3Small": 32, "MobileNetV3Large": 32, "VGG16": 32, "VGG19": 32,
-    "ResNet50": 32, "ResNet50V2": 32, "DenseNet121": 32, "NASNetMobile": 32,
-    "EfficientNetB0": 32, "EfficientNetV2B0": 32, "ConvNeXtTiny": 32,
+    "Xception": 71,
+    "InceptionV3": 75,
+    "InceptionResNetV2": 75,
+    "MobileNet": 32,
+    "MobileNetV2": 32,
+    "MobileNetV3Small": 32,
+    "MobileNetV3Large": 32,
+    "VGG16": 32,
+    "VGG19": 32,
+    "ResNet50": 32,
+    "ResNet50V2": 32,
+    "DenseNet121": 32,
+    "NASNetMobile": 32,
+    "EfficientNetB0": 32,
+    "EfficientNetV2B0": 32,
+    "ConvNeXtTiny": 32,
 }
 
 

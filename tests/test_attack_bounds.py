@@ -55,8 +55,9 @@ def attack_at(bounds: tuple[float, float], name: str, settings: dict[str, Any]) 
     low, span = bounds[0], bounds[1] - bounds[0]
     network = digit_network()
     units = {**dict.fromkeys(LENGTHS, span), "const": span**2}
-    settings = {key: value * units[key] if key in units else value
-                for key, value in settings.items()}  # fmt: skip
+    settings = {
+        key: value * units[key] if key in units else value for key, value in settings.items()
+    }
     attack = ATTACKS[name](lambda x: network((x - low) / span), bounds=bounds, **settings)
     result = attack(low + span * IMAGES, LABELS)
     return result._replace(
@@ -96,19 +97,32 @@ def test_a_const_for_unit_pixels_is_warned_of_on_wide_ones(attack: Any) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("const, bounds", [
-    (700, (0, 255)), (0, (0, 255)), (None, (0, 255)), (1e-3, (-1, 1)), (1e-3, (0, 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "const, bounds",
+    [
+        (700, (0, 255)),
+        (0, (0, 255)),
+        (None, (0, 255)),
+        (1e-3, (-1, 1)),
+        (1e-3, (0, 1)),
+    ],
+)
 def test_no_other_const_is_warned_of(const: float | None, bounds: tuple[float, float]) -> None:
     CarliniWagnerL2(model, const=const, bounds=bounds)
 
 
 @pytest.mark.parametrize("attack", [CarliniWagnerL2, ZOO])
-@pytest.mark.parametrize("settings, message", [
-    ({"const": 1.0, "binary_search_steps": 5}, "binary_search_steps must be None beside const=1"),
-    ({"const": 1.0, "initial_const": 0.1}, "initial_const must be None beside const=1"),
-    ({"iterate": "last"}, "iterate must be None without const"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (
+            {"const": 1.0, "binary_search_steps": 5},
+            "binary_search_steps must be None beside const=1",
+        ),
+        ({"const": 1.0, "initial_const": 0.1}, "initial_const must be None beside const=1"),
+        ({"iterate": "last"}, "iterate must be None without const"),
+    ],
+)
 def test_a_fixed_c_and_the_search_for_one_are_not_mixed(
     attack: Any, settings: dict[str, Any], message: str
 ) -> None:
@@ -117,11 +131,14 @@ def test_a_fixed_c_and_the_search_for_one_are_not_mixed(
 
 
 # The spacing of float32 below 256 is 1.5e-5.
-@pytest.mark.parametrize("attack, settings, name", [
-    (BIM, {"epsilon": 8.0, "step_size": 1e-6}, "step_size"),
-    (FGSM, {"epsilon": 1e-6}, "epsilon"),
-    (ZOO, {"h": 1e-5}, "h"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attack, settings, name",
+    [
+        (BIM, {"epsilon": 8.0, "step_size": 1e-6}, "step_size"),
+        (FGSM, {"epsilon": 1e-6}, "epsilon"),
+        (ZOO, {"h": 1e-5}, "h"),
+    ],
+)
 def test_steps_that_pixels_cannot_show_are_refused(
     attack: Any, settings: dict[str, Any], name: str
 ) -> None:

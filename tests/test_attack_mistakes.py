@@ -102,10 +102,12 @@ def test_whole_numbers_of_any_kind_are_whole_numbers() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"epsilon": -1}, {"epsilon": np.nan}, {"epsilon": 0.1, "bounds": (1, 0)},
+        {"epsilon": -1},
+        {"epsilon": np.nan},
+        {"epsilon": 0.1, "bounds": (1, 0)},
         {"epsilon": 0.1, "batch_size": 0},
     ],
-)  # fmt: skip
+)
 def test_bad_hyperparameters_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Received"):
         FGSM(MODEL3, **settings)

@@ -122,8 +122,10 @@ def test_bim_agrees_with_the_pgd_of_cleverhans_on_a_network(targeted: bool) -> N
     ours = BIM(network, **settings)(IMAGES, labels, targets)
     theirs = CleverHansPGD(network, **settings)(IMAGES, labels, targets)
     np.testing.assert_allclose(ours.adversarial, theirs.adversarial, atol=1e-5)
-    assert np.any(ours.adversarial != BIM(network, **{**settings, "steps": 9})(
-        IMAGES, labels, targets).adversarial)  # fmt: skip
+    assert np.any(
+        ours.adversarial
+        != BIM(network, **{**settings, "steps": 9})(IMAGES, labels, targets).adversarial
+    )
 
 
 @every_attack
@@ -141,9 +143,7 @@ def test_nothing_leaves_the_bounds_or_the_ball(name: str) -> None:
 def test_other_bounds_scale_the_attack(name: str) -> None:
     # The same picture in [-3, 5]: everything measured in pixels is eight times larger.
     attack = EXAMPLES[name]
-    scaled = dataclasses.replace(
-        attack, model=lambda x: MODEL3((x + 3) / 8), bounds=(-3.0, 5.0)
-    )
+    scaled = dataclasses.replace(attack, model=lambda x: MODEL3((x + 3) / 8), bounds=(-3.0, 5.0))
     for field in ("epsilon", "step_size"):
         if hasattr(attack, field):
             scaled = dataclasses.replace(scaled, **{field: 8 * getattr(attack, field)})
@@ -212,8 +212,13 @@ def test_batch_sizes_and_strengths_share_one_trace(name: str) -> None:
         return MODEL3(x)
 
     attack = dataclasses.replace(EXAMPLES[name], model=counted, _graphs={})
-    strengths = {"carlini_wagner": "const", "ddn": "relative_step", "deepfool": "overshoot",
-                 "fmn": "relative_step", "zoo": "const"}  # fmt: skip
+    strengths = {
+        "carlini_wagner": "const",
+        "ddn": "relative_step",
+        "deepfool": "overshoot",
+        "fmn": "relative_step",
+        "zoo": "const",
+    }
     strength = strengths.get(name, "epsilon")
     attack(IMAGES, LABELS3)
     first = sum(traces)

@@ -71,8 +71,9 @@ def test_a_trained_network_and_its_random_self_ensemble_pass(noise: float) -> No
     model = rse_tf.robustify(digit_network(), noise, noise / 2) if noise else digit_network()
     images, labels = (a[:40] for a in TEST_DIGITS)
     options = {"attacks": [PGD(model, 0.1, steps=20)], "search_points": 20}
-    verdict = rse_tf.audit(model, images, labels, epsilon=0.1, num_draws=20, attack_draws=4,
-                           **options)
+    verdict = rse_tf.audit(
+        model, images, labels, epsilon=0.1, num_draws=20, attack_draws=4, **options
+    )
     assert failed(verdict) == set() and not verdict.headline_is_upper_bound
     assert verdict.headline is not None and verdict.headline < 0.6
     assert verdict.row("D7").verdict == "PASS"  # and random points do not find what is planted
@@ -164,8 +165,9 @@ def test_hidden_features_are_those_in_front_of_the_last_weights() -> None:
     inner = keras.Model(inputs, dense(hidden))
     images = TASK.images[:6]
     expected = inner(images).numpy()
-    wrapped = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Rescaling(1.0), inner,
-                                keras.layers.Rescaling(2.0)])
+    wrapped = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Rescaling(1.0), inner, keras.layers.Rescaling(2.0)]
+    )
     for model in (inner, wrapped):
         features = hidden_features(model)
         assert features is not None and features.output_shape == (None, 5)
@@ -203,16 +205,22 @@ def test_another_norm_other_bounds_and_several_attacks() -> None:
 
     images, labels = 255 * TASK.images[:64], TASK.labels[:64]
     bounds = (0.0, 255.0)
-    attacks = [PGD(model, 1.0, 0.2, norm="l2", bounds=bounds),
-               PGD(model, 1.0, norm="l2", bounds=bounds, random_start=False)]
-    verdict = rse_tf.audit(model, images, labels, epsilon=255 * 0.1, norm="l2", bounds=bounds,
-                           attacks=attacks)
+    attacks = [
+        PGD(model, 1.0, 0.2, norm="l2", bounds=bounds),
+        PGD(model, 1.0, norm="l2", bounds=bounds, random_start=False),
+    ]
+    verdict = rse_tf.audit(
+        model, images, labels, epsilon=255 * 0.1, norm="l2", bounds=bounds, attacks=attacks
+    )
     # Robust within a length: the logit's lead over the length of the difference of the weights.
     flat = TASK.images[:64].reshape(64, -1)
     logits = flat @ TASK.weights + TASK.bias
     leads = [
-        min((logits[i, y] - logits[i, j]) / np.linalg.norm(TASK.weights[:, y] - TASK.weights[:, j])
-            for j in range(logits.shape[1]) if j != y)
+        min(
+            (logits[i, y] - logits[i, j]) / np.linalg.norm(TASK.weights[:, y] - TASK.weights[:, j])
+            for j in range(logits.shape[1])
+            if j != y
+        )
         for i, y in enumerate(labels)
     ]
     assert within(verdict, float(np.mean(np.array(leads) > 0.1)))
@@ -250,7 +258,8 @@ def test_a_known_network_with_its_preprocessing_inside() -> None:
     images = np.random.default_rng(0).uniform(0, 255, (16, 32, 32, 3)).astype(np.float32)
     labels = model(images).numpy().argmax(axis=1)
     attack = PGD(model, 8.0, bounds=(0, 255), steps=10)
-    verdict = rse_tf.audit(model, images, labels, epsilon=8.0, bounds=(0, 255), attacks=[attack],
-                           search_points=10)
+    verdict = rse_tf.audit(
+        model, images, labels, epsilon=8.0, bounds=(0, 255), attacks=[attack], search_points=10
+    )
     assert failed(verdict) == set() and verdict.headline is not None
     assert not noise_layers(model) and verdict.row("A3").verdict == "NOT_RUN"

@@ -62,8 +62,12 @@ def test_what_certify_returns_passes_in_an_audit_and_a_false_radius_fails() -> N
     model = TASK.model()
     found = certify(model, TASK.images, TASK.labels, STDDEV, n=1000, alpha=0.01, seed=0)
     assert {(one.stddev, one.alpha) for one in found} == {(STDDEV, 0.01)}
-    options: dict[str, Any] = {"epsilon": 0.03, "attacks": [PGD(model, 0.03, steps=5)],
-                               "search_points": 1, "square_steps": 0}
+    options: dict[str, Any] = {
+        "epsilon": 0.03,
+        "attacks": [PGD(model, 0.03, steps=5)],
+        "search_points": 1,
+        "square_steps": 0,
+    }
     row = e3(model, found)
     assert row.verdict == "PASS" and "alpha 0.01001" in row.reason  # that of the votes as well
     false = [dataclasses.replace(one, radius=2 * one.radius) for one in found]
@@ -105,16 +109,20 @@ def test_the_default_attacks_are_pgd_and_apgd_on_two_losses() -> None:
     assert {getattr(one, "norm") for one in (first, *others)} == {"l2"}
     binary = Subject(TASK.model(), TASK.images, TASK.labels)
     assert [getattr(one, "loss", None) for one in _default_attacks(binary, 0.25, "linf")] == [
-        None, "cross_entropy"
-    ]  # fmt: skip
+        None,
+        "cross_entropy",
+    ]
 
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_the_square_attack_finds_what_gradients_of_the_wrong_sign_leave(gradient: bool) -> None:
     model = TASK.model()
     hidden = defects.sign_flipped(model) if gradient else lambda x: np.asarray(model(x))
-    options: dict[str, Any] = {"epsilon": 0.06, "search_points": 1,
-                               "attacks": [PGD(model, 0.06, steps=5)]}
+    options: dict[str, Any] = {
+        "epsilon": 0.06,
+        "search_points": 1,
+        "attacks": [PGD(model, 0.06, steps=5)],
+    }
     images, labels = TASK.images, TASK.labels
     without = rse_tf.audit(hidden, images, labels, square_steps=0, **options)
     verdict = rse_tf.audit(hidden, images, labels, square_steps=200, **options)

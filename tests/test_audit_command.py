@@ -17,9 +17,15 @@ from rse_tf.flags import parse
 from rse_tf.reporting import read_json, write_html
 
 FLAGS: dict[str, Any] = {
-    "epochs": 1, "attack": ("fgsm",), "epsilon": (0.05, 0.1), "num_images": 4, "num_draws": (3,),
-    "eval_seeds": 1, "audit": True, "init_noise": 0.25,
-}  # fmt: skip
+    "epochs": 1,
+    "attack": ("fgsm",),
+    "epsilon": (0.05, 0.1),
+    "num_images": 4,
+    "num_draws": (3,),
+    "eval_seeds": 1,
+    "audit": True,
+    "init_noise": 0.25,
+}
 
 
 def test_a_run_has_a_verdict_of_each_defense(
@@ -33,8 +39,9 @@ def test_a_run_has_a_verdict_of_each_defense(
     monkeypatch.setattr(evaluation, "audit", quick)
     config = Config(workdir=str(tmp_path / "run"), defense=("none", "rse"), **FLAGS)
     experiment.train(config)
-    certifying = Config(workdir=config.workdir, defense=("rse",), n0=10, n=100,
-                        **{**FLAGS, "audit": False})  # fmt: skip
+    certifying = Config(
+        workdir=config.workdir, defense=("rse",), n0=10, n=100, **{**FLAGS, "audit": False}
+    )
     experiment.certify(certifying)
     experiment.evaluate(config)
     printed = capsys.readouterr().out

@@ -66,22 +66,32 @@ KEYS: dict[str, list[str]] = {
     "rse+pgd_training": ["ramp-mnist_cnn-noisy-47288f6ad7"],
     "rse+fast_training": ["ramp-mnist_cnn-noisy-c3ec8b8a4a"],
     "ensemble_bagging+rse+fast_training": [
-        "ramp-mnist_cnn-noisy-3ba6b947a3", "ramp-mnist_cnn-noisy-d3e49fbd3f",
-        "ramp-mnist_cnn-noisy-c7bf90efc7"],
+        "ramp-mnist_cnn-noisy-3ba6b947a3",
+        "ramp-mnist_cnn-noisy-d3e49fbd3f",
+        "ramp-mnist_cnn-noisy-c7bf90efc7",
+    ],
     "ensemble_random_init": [
-        PLAIN, "ramp-mnist_cnn-plain-68a47fa6ec", "ramp-mnist_cnn-plain-4b8002c9c4"],
-    "ensemble_mixed": [
-        PLAIN, "ramp-mnist_cnn-plain-c713ba7a5c", "ramp-mnist_cnn-plain-c3cf9ab48b"],
+        PLAIN,
+        "ramp-mnist_cnn-plain-68a47fa6ec",
+        "ramp-mnist_cnn-plain-4b8002c9c4",
+    ],
+    "ensemble_mixed": [PLAIN, "ramp-mnist_cnn-plain-c713ba7a5c", "ramp-mnist_cnn-plain-c3cf9ab48b"],
     "ensemble_bagging": [
-        "ramp-mnist_cnn-plain-bc6f0dc2e0", "ramp-mnist_cnn-plain-fa11b0f8c1",
-        "ramp-mnist_cnn-plain-9af1eade33"],
+        "ramp-mnist_cnn-plain-bc6f0dc2e0",
+        "ramp-mnist_cnn-plain-fa11b0f8c1",
+        "ramp-mnist_cnn-plain-9af1eade33",
+    ],
     "ensemble_gauss_noise": [
-        "ramp-mnist_cnn-plain-a868478f37", "ramp-mnist_cnn-plain-702307404c",
-        "ramp-mnist_cnn-plain-fdeb56053b"],
+        "ramp-mnist_cnn-plain-a868478f37",
+        "ramp-mnist_cnn-plain-702307404c",
+        "ramp-mnist_cnn-plain-fdeb56053b",
+    ],
     "ensemble_bagging+adversarial_training": [
-        "ramp-mnist_cnn-plain-2564efca85", "ramp-mnist_cnn-plain-1f80d6ab94",
-        "ramp-mnist_cnn-plain-78473e0ab7"],
-}  # fmt: skip
+        "ramp-mnist_cnn-plain-2564efca85",
+        "ramp-mnist_cnn-plain-1f80d6ab94",
+        "ramp-mnist_cnn-plain-78473e0ab7",
+    ],
+}
 
 
 def keys(name: str, spec: NetworkSpec) -> list[str]:

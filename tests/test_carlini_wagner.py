@@ -98,9 +98,7 @@ def test_fixed_const_goes_as_far_as_its_hinge_pays(targets: np.ndarray | None) -
         np.testing.assert_allclose(result.distortion, const * SLOPE / 2, rtol=0.01)
     # Across the plane the hinge is gone, and the last iterate of a strong one keeps stepping
     # to and fro; the best iterate is the one closest to the plane.
-    attack = CarliniWagnerL2(
-        two_classes, const=1.0, steps=500, learning_rate=2e-3, iterate="best"
-    )
+    attack = CarliniWagnerL2(two_classes, const=1.0, steps=500, learning_rate=2e-3, iterate="best")
     result = attack(IMAGES, ZEROS, targets)
     assert result.success.all()
     np.testing.assert_allclose(result.distortion, GAP / SLOPE, rtol=0.02, atol=2e-3)
@@ -158,8 +156,12 @@ def test_best_is_never_farther_than_last() -> None:
 
 
 def test_early_abort_spares_steps_of_the_images_that_have_converged() -> None:
-    settings: dict[str, Any] = {"const": 2.0, "iterate": "best", "steps": 500,
-                                "learning_rate": 1e-2}  # fmt: skip
+    settings: dict[str, Any] = {
+        "const": 2.0,
+        "iterate": "best",
+        "steps": 500,
+        "learning_rate": 1e-2,
+    }
     full = CarliniWagnerL2(model, **settings)(IMAGES, LABELS)
     short = CarliniWagnerL2(model, abort_early=True, **settings)(IMAGES, LABELS)
     assert (full.iterations == 500).all()
@@ -212,8 +214,9 @@ def test_the_iterate_after_the_last_step_counts() -> None:
 
 
 def test_early_abort_is_decided_for_every_image_by_itself() -> None:
-    attack = CarliniWagnerL2(model, const=2.0, iterate="best", steps=300, learning_rate=1e-2,
-                             abort_early=True)  # fmt: skip
+    attack = CarliniWagnerL2(
+        model, const=2.0, iterate="best", steps=300, learning_rate=1e-2, abort_early=True
+    )
     together = attack(IMAGES, LABELS)
     for i in range(3):
         alone = attack(IMAGES[i : i + 1], LABELS[i : i + 1])
@@ -268,9 +271,13 @@ def test_fixed_const_agrees_with_a_slow_numpy_twin(confidence: float) -> None:
 
 def test_binary_search_agrees_with_a_slow_numpy_twin() -> None:
     attack = CarliniWagnerL2(
-        model, steps=40, learning_rate=1e-2, binary_search_steps=5, initial_const=0.02,
+        model,
+        steps=40,
+        learning_rate=1e-2,
+        binary_search_steps=5,
+        initial_const=0.02,
         abort_early=False,
-    )  # fmt: skip
+    )
     result = attack(IMAGES, LABELS)
     for i, image in enumerate(IMAGES):
         lower, upper, const, closest = 0.0, 1e10, 0.02, image
@@ -280,9 +287,7 @@ def test_binary_search_agrees_with_a_slow_numpy_twin() -> None:
                 lower = max(lower, const)
             else:
                 upper = min(upper, const)
-                if closest is image or np.sum((best - image) ** 2) < np.sum(
-                    (closest - image) ** 2
-                ):
+                if closest is image or np.sum((best - image) ** 2) < np.sum((closest - image) ** 2):
                     closest = best
             const = (lower + upper) / 2 if upper < 1e9 else const * 10
         np.testing.assert_allclose(result.adversarial[i], closest, atol=1e-4)
@@ -291,10 +296,15 @@ def test_binary_search_agrees_with_a_slow_numpy_twin() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"const": -1.0}, {"steps": 0}, {"learning_rate": 0.0}, {"iterate": "first"},
-        {"confidence": -1.0}, {"initial_const": 0.0}, {"binary_search_steps": 0},
+        {"const": -1.0},
+        {"steps": 0},
+        {"learning_rate": 0.0},
+        {"iterate": "first"},
+        {"confidence": -1.0},
+        {"initial_const": 0.0},
+        {"binary_search_steps": 0},
     ],
-)  # fmt: skip
+)
 def test_bad_hyperparameters_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Received"):
         CarliniWagnerL2(model, **settings)

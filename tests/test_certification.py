@@ -112,7 +112,9 @@ def test_certified_accuracy_by_hand() -> None:
 def small_network(**settings: object) -> keras.Model:
     defaults = {"init_noise": 0.25, "inner_noise": 0.1}
     return rse_tf.models.build(
-        "mnist_cnn", input_shape=(28, 28, 1), **{**defaults, **settings}  # type: ignore[arg-type]
+        "mnist_cnn",
+        input_shape=(28, 28, 1),
+        **{**defaults, **settings},  # type: ignore[arg-type]
     )
 
 
@@ -171,16 +173,17 @@ def test_no_attack_breaks_a_certified_image() -> None:
     chosen = [one.index for one in kept]
     attack = rse_tf.attacks.PGD(
         rse_tf.SelfEnsemble(model, 10),
-        epsilon=0.98 * radius, step_size=0.25 * radius, steps=10, norm="l2",
-    )  # fmt: skip
+        epsilon=0.98 * radius,
+        step_size=0.25 * radius,
+        steps=10,
+        norm="l2",
+    )
     adversarial = attack(images[chosen], labels[chosen]).adversarial
     distances = np.linalg.norm((adversarial - images[chosen]).reshape(len(kept), -1), axis=1)
     assert (distances < radius).all() and distances.max() > 0.9 * radius
     # Certain of another class on an attacked image, but for one chance in a million: none.
     numbers = np.add(chosen, 1_000)
-    there = certify(
-        model, adversarial, labels[chosen], n=500, alpha=1e-6, indices=numbers.tolist()
-    )
+    there = certify(model, adversarial, labels[chosen], n=500, alpha=1e-6, indices=numbers.tolist())
     for one, other in zip(kept, there):
         assert other.predicted in (one.predicted, certification.ABSTAIN)
 

@@ -94,8 +94,9 @@ def test_what_has_no_certificate_is_refused_in_one_line(
         experiment.certify(silent)
     assert not workdir.exists()
     # Noise that is given makes up for it: this network without noise inside is one of Cohen et al.
-    found = experiment.certify(dataclasses.replace(silent, options={
-        **silent.options, "smoothing_noise": 0.25}))  # fmt: skip
+    found = experiment.certify(
+        dataclasses.replace(silent, options={**silent.options, "smoothing_noise": 0.25})
+    )
     assert certified_accuracy(found, 0) > 0.3
 
 
@@ -153,10 +154,12 @@ def test_the_table_by_hand() -> None:
     lines = format_certificates(FOUND, CertificationSettings(n=1_000, stddev=0.5)).splitlines()
     cells = [re.split(r"  +", line.strip()) for line in lines[2:8]]
     assert [(line[0], line[1], line[3]) for line in cells[:5]] == [
-        ("radius 0", "50.0", "75.0"), ("radius 0.25", "50.0", "50.0"),
-        ("radius 0.5", "25.0", "25.0"), ("radius 0.75", "25.0", "0.0"),
+        ("radius 0", "50.0", "75.0"),
+        ("radius 0.25", "50.0", "50.0"),
+        ("radius 0.5", "25.0", "25.0"),
+        ("radius 0.75", "25.0", "0.0"),
         ("radius 1", "0.0", "0.0"),
-    ]  # fmt: skip
+    ]
     assert cells[5] == ["abstentions", "1", "1"]
     # 0.001^(1/1000) = 0.993116; Phi^-1 of it is 2.4630.
     assert "they reach a radius of 1.232, if all agree" in lines[-4]

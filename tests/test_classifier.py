@@ -76,7 +76,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "hidden softmax": (lambda: Subclass(tf.nn.softmax), "not probabilities"),
     "hidden sigmoid": (lambda: Subclass(tf.sigmoid), "not probabilities"),
     "half softmax": (
-        lambda: Subclass(lambda z: tf.nn.softmax(tf.cast(z, tf.bfloat16))), "not probabilities"
+        lambda: Subclass(lambda z: tf.nn.softmax(tf.cast(z, tf.bfloat16))),
+        "not probabilities",
     ),
     "softmax before a linear activation": (
         lambda: network(keras.layers.Softmax(), keras.layers.Activation("linear")),
@@ -87,14 +88,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "not probabilities",
     ),
     "half sigmoid": (
-        lambda: Subclass(lambda z: tf.sigmoid(tf.cast(z, tf.float16))), "not probabilities"
+        lambda: Subclass(lambda z: tf.sigmoid(tf.cast(z, tf.float16))),
+        "not probabilities",
     ),
     "one logit": (lambda: network(units=1), "of a single logit"),
     "squeezed logit": (lambda: Subclass(lambda z: z[:, 0]), "of a single logit"),
     "two outputs": (two_outputs, "one output"),
     "classes": (lambda: Subclass(lambda z: tf.argmax(z, axis=-1)), "floating-point logits"),
     "not a number": (lambda: Subclass(lambda z: z * np.nan), "finite logits"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("door", ALL)
@@ -234,9 +236,13 @@ def test_pixels_reach_the_members_in_full_precision_under_any_global_policy() ->
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         plain = keras.Sequential(
-            [keras.Input(SHAPE, dtype="float32"), keras.layers.Flatten(dtype="float32"),
-             keras.layers.Dense(4, dtype="float32")], name="plain"
-        )  # fmt: skip
+            [
+                keras.Input(SHAPE, dtype="float32"),
+                keras.layers.Flatten(dtype="float32"),
+                keras.layers.Dense(4, dtype="float32"),
+            ],
+            name="plain",
+        )
         plain.dtype_policy = "float32"
         built = rse_tf.models.build(
             "mnist_cnn", input_shape=(28, 28, 1), dtype="float32", num_classes=4

@@ -42,10 +42,27 @@ def test_attack_points_are_arguments_of_the_attack(attack: str, binary_search: b
         built: Any = ATTACKS[attack](lambda images: tf.zeros([len(images), 2]), **point)
         assert {name: getattr(built, name) for name in point} == point
     # Nothing of it is left to a default that a row would not tell; but for those without a flag.
-    silent = {"abort_early", "candidates", "decay", "h", "jit_compile", "max_rows", "overshoot",
-              "random_start", "tanh_space", "random_step", "restarts", "norm", "coordinates",
-              "solver", "importance_sampling", "resize", "noise", "levels",
-              "num_targets"}  # fmt: skip
+    silent = {
+        "abort_early",
+        "candidates",
+        "decay",
+        "h",
+        "jit_compile",
+        "max_rows",
+        "overshoot",
+        "random_start",
+        "tanh_space",
+        "random_step",
+        "restarts",
+        "norm",
+        "coordinates",
+        "solver",
+        "importance_sampling",
+        "resize",
+        "noise",
+        "levels",
+        "num_targets",
+    }
     search = {"binary_search_steps", "initial_const"}
     silent |= {"const", "iterate"} if searches else search
     assert settings(attack) - silent <= set(points[0]) <= settings(attack)
@@ -53,15 +70,38 @@ def test_attack_points_are_arguments_of_the_attack(attack: str, binary_search: b
 
 def test_every_flag_of_an_attack_reaches_its_points() -> None:
     given: dict[str, Any] = {
-        "epsilon": (0.7,), "step_size": 0.3, "attack_steps": 7, "restarts": 5, "norm": "l2",
-        "random_step": 0.2, "const": (9.0,), "iterate": "last", "attack_learning_rate": 0.4,
-        "confidence": 2.0, "coordinates": 3, "solver": "newton", "importance_sampling": True,
-        "resize": (4, 8), "query_noise": "common", "initial_const": 0.6, "binary_search_steps": 4,
-        "decay": 0.3, "overshoot": 0.1, "gamma": 0.2, "relative_step": 0.5, "selection_draws": 6,
-        "levels": 256, "loss": "dlr_targeted", "num_targets": 2, "p_init": 0.4,
-    }  # fmt: skip
-    renamed = {"attack_steps": "steps", "attack_learning_rate": "learning_rate",
-               "query_noise": "noise"}  # fmt: skip
+        "epsilon": (0.7,),
+        "step_size": 0.3,
+        "attack_steps": 7,
+        "restarts": 5,
+        "norm": "l2",
+        "random_step": 0.2,
+        "const": (9.0,),
+        "iterate": "last",
+        "attack_learning_rate": 0.4,
+        "confidence": 2.0,
+        "coordinates": 3,
+        "solver": "newton",
+        "importance_sampling": True,
+        "resize": (4, 8),
+        "query_noise": "common",
+        "initial_const": 0.6,
+        "binary_search_steps": 4,
+        "decay": 0.3,
+        "overshoot": 0.1,
+        "gamma": 0.2,
+        "relative_step": 0.5,
+        "selection_draws": 6,
+        "levels": 256,
+        "loss": "dlr_targeted",
+        "num_targets": 2,
+        "p_init": 0.4,
+    }
+    renamed = {
+        "attack_steps": "steps",
+        "attack_learning_rate": "learning_rate",
+        "query_noise": "noise",
+    }
     seen = {"binary_search"}
     for attack, names in ATTACK_FLAGS.items():
         for search in {False, "binary_search" in names}:
@@ -108,22 +148,31 @@ def test_bim_steps_an_eighth_of_epsilon_unless_told() -> None:
     ]
     run = Config(attack=("bim",), epsilon=(0.2, 0.1), step_size=0.5, attack_steps=3)
     assert [(p["epsilon"], p["step_size"], p["steps"]) for p in run.attack_points("bim")] == [
-        (0.2, 0.5, 3), (0.1, 0.5, 3)]  # fmt: skip
+        (0.2, 0.5, 3),
+        (0.1, 0.5, 3),
+    ]
 
 
 def test_carlini_wagner_has_a_point_for_each_fixed_c() -> None:
     run = Config(dataset="cifar10", const=(0.0, 3.0), confidence=1.5)
     common = {"iterate": "last", "steps": 300, "learning_rate": 1e-3, "confidence": 1.5}
     assert run.attack_points("carlini_wagner") == [
-        {"const": 0.0, **common}, {"const": 3.0, **common}]  # fmt: skip
+        {"const": 0.0, **common},
+        {"const": 3.0, **common},
+    ]
 
 
 def test_the_binary_search_is_one_point_without_a_c() -> None:
     run = Config(binary_search=True, attack_steps=20)
     assert run.attack_points("carlini_wagner") == [
-        {"binary_search_steps": 9, "initial_const": 1e-3, "steps": 20, "learning_rate": 1e-2,
-         "confidence": 0.0}
-    ]  # fmt: skip
+        {
+            "binary_search_steps": 9,
+            "initial_const": 1e-3,
+            "steps": 20,
+            "learning_rate": 1e-2,
+            "confidence": 0.0,
+        }
+    ]
 
 
 # Help.

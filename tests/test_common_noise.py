@@ -108,10 +108,15 @@ def test_common_noise_leaves_the_gradient_in_the_differences() -> None:
         compiled = tf.function(
             lambda: estimate(
                 lambda sides, rows: [margin_of(z) for z in attack._side_logits(sides)],
-                level, tf.zeros([1, 784]), tf.range(784)[None], h=1e-2,
-                const=tf.ones(1), current=tf.zeros(1), max_rows=300,
+                level,
+                tf.zeros([1, 784]),
+                tf.range(784)[None],
+                h=1e-2,
+                const=tf.ones(1),
+                current=tf.zeros(1),
+                max_rows=300,
             )[0]
-        )  # fmt: skip
+        )
         return compiled().numpy()
 
     def frozen_gradient(draw: int) -> np.ndarray:

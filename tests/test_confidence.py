@@ -25,9 +25,7 @@ def tail(successes: int, trials: int, probability: float) -> float:
 
 @pytest.mark.parametrize("trials", [1, 7, 40])
 @pytest.mark.parametrize("alpha", [0.001, 0.05, 0.5])
-def test_at_the_lower_bound_the_successes_have_probability_alpha(
-    trials: int, alpha: float
-) -> None:
+def test_at_the_lower_bound_the_successes_have_probability_alpha(trials: int, alpha: float) -> None:
     bounds = lower_bound(np.arange(trials + 1), trials, alpha)
     assert bounds[0] == 0 and (np.diff(bounds) > 0).all()
     for successes in range(1, trials + 1):
@@ -62,9 +60,11 @@ def test_the_interval_holds_as_often_as_it_says(probability: float) -> None:
     # Over all possible samples, each weighed by its probability: no sampling, no tolerance.
     trials = 50
     weights = np.array(
-        [math.comb(trials, k) * probability**k * (1 - probability) ** (trials - k)
-         for k in range(trials + 1)]
-    )  # fmt: skip
+        [
+            math.comb(trials, k) * probability**k * (1 - probability) ** (trials - k)
+            for k in range(trials + 1)
+        ]
+    )
     low, high = clopper_pearson(np.arange(trials + 1), trials, 0.95)
     assert weights[(low <= probability) & (probability <= high)].sum() >= 0.95
     bound = lower_bound(np.arange(trials + 1), trials, 0.01)

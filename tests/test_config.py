@@ -24,8 +24,11 @@ def parse(*arguments: str) -> Config:
     [
         ("--const=0.1,1", "const", (0.1, 1.0)),
         ("--defense=rse", "defense", ("rse",)),
-        ("--defense=rse,ensemble_mixed+distillation", "defense",
-         ("rse", "ensemble_mixed+distillation")),
+        (
+            "--defense=rse,ensemble_mixed+distillation",
+            "defense",
+            ("rse", "ensemble_mixed+distillation"),
+        ),
         ("--attack=fgsm,bim", "attack", ("fgsm", "bim")),
         ("--attack=none --const=1", "const", (1.0,)),  # lies idle
         ("--num_draws=1,5", "num_draws", (1, 5)),
@@ -52,7 +55,7 @@ def parse(*arguments: str) -> Config:
         ("--activation=leaky_relu", "activation", "leaky_relu"),
         ("--dataset=cifar10 --image_size=64", "image_size", 64),
     ],
-)  # fmt: skip
+)
 def test_a_flag_sets_the_field_of_its_name(flags: str, field: str, value: object) -> None:
     found = getattr(parse(*flags.split()), field)
     assert found == value and type(found) is type(value)
@@ -81,8 +84,9 @@ CONFIGS = {
     "bim": Config(attack=("fgsm", "bim"), epsilon=(0.02, 0.0), attack_steps=3),
     "bim step": Config(attack=("bim",), step_size=1 / 7, targeted=True),
     "pgd": Config(attack=("cleverhans_pgd",), dataset="cifar10", image_size=16, data_dir="/a b/c"),
-    "pgd 2": Config(attack=("pgd", "rand_fgsm"), restarts=3, norm="l2", random_step=1 / 9,
-                    epsilon=(0.5,)),
+    "pgd 2": Config(
+        attack=("pgd", "rand_fgsm"), restarts=3, norm="l2", random_step=1 / 9, epsilon=(0.5,)
+    ),
     "mim": Config(attack=("cleverhans_mim",), dataset="emnist/letters"),
     "fgm": Config(attack=("cleverhans_fgm",), dataset="path/to/my.npz", export_dir="out"),
     "const": Config(const=(0.0, 1e-7, 30.0), iterate="best", confidence=2.5, attack_draws=10),
@@ -94,10 +98,17 @@ CONFIGS = {
     "training": Config(weight_decay=0.0, learning_rate=1 / 30, dtype_policy="mixed_bfloat16"),
     "adam": Config(optimizer="adam", schedule="constant", retraining_epochs=7),
     "network": Config(model="cifar_cnn", init_noise=0.0, init_noise_at="second_conv"),
-    "defenses": Config(defense=("ensemble_bagging+rse", "distillation"), members=3, rho=1 / 3,
-                       retraining_epsilon=(0.0, 0.7), gradient=("member", "mean_loss"),
-                       temperature=7.0, member_noise=0.3, substitute="ensemble_mixed"),
-}  # fmt: skip
+    "defenses": Config(
+        defense=("ensemble_bagging+rse", "distillation"),
+        members=3,
+        rho=1 / 3,
+        retraining_epsilon=(0.0, 0.7),
+        gradient=("member", "mean_loss"),
+        temperature=7.0,
+        member_noise=0.3,
+        substitute="ensemble_mixed",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -131,13 +142,23 @@ def test_network_and_training_follow_the_data_set(
     dataset: str, model: str | None, expected: tuple[object, ...]
 ) -> None:
     run = Config(dataset=dataset, model=model)
-    found = (run.model, run.init_noise, run.inner_noise, run.epochs, run.learning_rate,
-             run.schedule, run.augmentation)  # fmt: skip
+    found = (
+        run.model,
+        run.init_noise,
+        run.inner_noise,
+        run.epochs,
+        run.learning_rate,
+        run.schedule,
+        run.augmentation,
+    )
     assert found == expected
     assert (run.batch_size, run.weight_decay, run.num_draws) == (128, 5e-4, (50,))
     assert (run.optimizer, run.members, run.rho, run.image_noise) == ("sgd", 10, 0.5, 0.05)
     assert (run.attack, run.gradient, run.attack_draws) == (
-        ("carlini_wagner",), ("mean_probability",), 1)  # fmt: skip
+        ("carlini_wagner",),
+        ("mean_probability",),
+        1,
+    )
     for point in run.attack_points("carlini_wagner"):
         assert (point["iterate"], point["steps"], point["confidence"]) == ("last", 300, 0)
 
@@ -161,7 +182,8 @@ def test_the_strength_of_each_attack_follows_the_data_set(
     assert run.const is run.epsilon is run.attack_steps is None  # every attack has its own
     points = run.attack_points("carlini_wagner")
     assert [(p["const"], p["learning_rate"], p["steps"]) for p in points] == [
-        (c, rate, 300) for c in const]  # fmt: skip
+        (c, rate, 300) for c in const
+    ]
     assert run.attack_points("fgsm") == [{"epsilon": fgsm}]
     (point,) = run.attack_points("bim")
     assert point == {"epsilon": bim, "step_size": pytest.approx(bim / 8), "steps": 8}
@@ -178,23 +200,39 @@ def test_what_the_defenses_are_set_to_follows_the_data_set(
     assert (run.members, run.rho, run.image_noise) == (7, 0.5, 0.05)
     assert run.make_defense("distillation").settings() == {"temperature": temperature}
     assert run.make_defense("ensemble_bagging+adversarial_training").settings() == {
-        "training_epsilon": epsilon, "rho": 0.5}  # fmt: skip
+        "training_epsilon": epsilon,
+        "rho": 0.5,
+    }
     assert run.make_defense("adversarial_retraining").settings() == {
-        "retraining_epsilon": (0.0, 0.5), "retraining_epochs": 8}  # fmt: skip
+        "retraining_epsilon": (0.0, 0.5),
+        "retraining_epochs": 8,
+    }
     assert run.training_settings().epochs == 5 and run.training_settings().optimizer == "sgd"
 
 
 @pytest.mark.parametrize("dataset", [*DATASETS, "svhn_cropped"])
 def test_what_is_given_beats_every_default(dataset: str) -> None:
-    given = {"model": "cifar_cnn", "init_noise": 0.0, "inner_noise": 0.0, "epochs": 1,
-             "learning_rate": 0.7, "schedule": "paper", "augmentation": "none", "num_images": 5,
-             "workdir": "here", "temperature": 3.0, "training_epsilon": 0.9, "member_noise": 0.0,
-             "retraining_epochs": 2}  # fmt: skip
+    given = {
+        "model": "cifar_cnn",
+        "init_noise": 0.0,
+        "inner_noise": 0.0,
+        "epochs": 1,
+        "learning_rate": 0.7,
+        "schedule": "paper",
+        "augmentation": "none",
+        "num_images": 5,
+        "workdir": "here",
+        "temperature": 3.0,
+        "training_epsilon": 0.9,
+        "member_noise": 0.0,
+        "retraining_epochs": 2,
+    }
     attack = {"const": (7.0,), "attack_learning_rate": 0.3, "attack_steps": 6, "iterate": "best"}
     run = Config(dataset=dataset, **given, **attack)
     assert {name: getattr(run, name) for name in given} == given
     assert run.attack_points("carlini_wagner") == [
-        {"const": 7.0, "learning_rate": 0.3, "steps": 6, "iterate": "best", "confidence": 0.0}]
+        {"const": 7.0, "learning_rate": 0.3, "steps": 6, "iterate": "best", "confidence": 0.0}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,9 @@ def test_a_copy_is_the_model(name: str, copy_of: Callable) -> None:
     np.testing.assert_allclose(copy(IMAGES, training=False), expected, rtol=1e-5, atol=1e-5)
     assert type(copy) is type(model) and not copy.compiled
     flags = {layer.name: layer.trainable for layer in copy._flatten_layers()}
-    assert all(flags[one.name] == one.trainable for one in model._flatten_layers()
-               if one.name in flags)
+    assert all(
+        flags[one.name] == one.trainable for one in model._flatten_layers() if one.name in flags
+    )
     assert len(copy.trainable_variables) == len(model.trainable_variables)
     for before, after in zip(state, model.variables, strict=True):
         np.testing.assert_array_equal(before, after.numpy())

@@ -98,8 +98,12 @@ def test_the_fraction_decides_how_many_are_held_out() -> None:
 
 def write_npz(path: pathlib.Path, **changes: np.ndarray) -> str:
     images, labels = some_digits(60)
-    arrays = {"x_train": images[::2], "y_train": labels[::2],
-              "x_test": images[1::2], "y_test": labels[1::2]}  # fmt: skip
+    arrays = {
+        "x_train": images[::2],
+        "y_train": labels[::2],
+        "x_test": images[1::2],
+        "y_test": labels[1::2],
+    }
     np.savez(path, **(arrays | changes))
     return str(path)
 
@@ -208,14 +212,20 @@ def test_an_npz_file_of_python_objects_is_a_data_error(tmp_path: pathlib.Path) -
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.eye(10)[np.zeros(30, int)], "of one-hot ones take labels.argmax(axis=1). Received: "
-         "labels of shape (30, 10)"),
+        (
+            np.eye(10)[np.zeros(30, int)],
+            "of one-hot ones take labels.argmax(axis=1). Received: labels of shape (30, 10)",
+        ),
         (np.zeros(0, int), "labels (0,)"),
         (np.full(30, np.nan), "labels.astype(int) makes integers. Received: float64 from nan"),
         (np.full(30, -1), "number the classes from 0. Received: int64 from -1 to -1"),
         (np.full(30, 10**9), "labels up to 1000000000"),
-        (np.array(["cat", "dog", "owl"] * 10), "labels must be integers from 0 to 9; of names, "
-         "numpy.unique(labels, return_inverse=True) makes numbers. Received: <U3, such as ['cat']"),
+        (
+            np.array(["cat", "dog", "owl"] * 10),
+            "labels must be integers from 0 to 9; of names, "
+            "numpy.unique(labels, return_inverse=True) makes numbers. "
+            "Received: <U3, such as ['cat']",
+        ),
         (np.array([b"cat"] * 30), "of names, numpy.unique"),
         (np.arange(30) % 2 == 0, "Received: bool from False to True"),
     ],

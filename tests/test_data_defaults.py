@@ -50,7 +50,8 @@ def test_a_run_takes_them_from_the_file(tmp_path: pathlib.Path) -> None:
     # Small ones in colour are attacked as others are: digits withstand more.
     color = Config(dataset=file_of(tmp_path / "color.npz", (40, 8, 8, 3)), attack=("bim",))
     assert color.attack_points("bim") == Config(
-        dataset=missing.dataset, attack=("bim",)).attack_points("bim")  # fmt: skip
+        dataset=missing.dataset, attack=("bim",)
+    ).attack_points("bim")
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

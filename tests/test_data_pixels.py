@@ -66,39 +66,73 @@ IMAGES, LABELS = np.zeros([8, 4, 4, 1], np.uint8), np.arange(8) % 2
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES[:, 0, 0], LABELS, "images must be [number, height, width(, channels)] with as "
-         "many labels [number]. Received: images (8, 1) and labels (8,)"),
+        (
+            IMAGES[:, 0, 0],
+            LABELS,
+            "images must be [number, height, width(, channels)] with as "
+            "many labels [number]. Received: images (8, 1) and labels (8,)",
+        ),
         (IMAGES[None], LABELS[:1], "Received: images (1, 8, 4, 4, 1) and labels (1,)"),
         (IMAGES, LABELS[:7], "Received: images (8, 4, 4, 1) and labels (7,)"),
-        (IMAGES, np.eye(10)[LABELS], "of one-hot ones take labels.argmax(axis=1). Received: labels "
-         "of shape (8, 10)"),
-        (IMAGES[:0], LABELS[:0], "must be at least one, and of one pixel or more. Received: images "
-         "(0, 4, 4, 1)"),
+        (
+            IMAGES,
+            np.eye(10)[LABELS],
+            "of one-hot ones take labels.argmax(axis=1). Received: labels of shape (8, 10)",
+        ),
+        (
+            IMAGES[:0],
+            LABELS[:0],
+            "must be at least one, and of one pixel or more. Received: images (0, 4, 4, 1)",
+        ),
         (IMAGES[:, :0], LABELS, "Received: images (8, 0, 4, 1)"),
-        (IMAGES, LABELS + 0.5, "of whole numbers, labels.astype(int) makes integers. Received: "
-         "float64 from 0.5"),
-        (IMAGES, LABELS - 1, "must be integers from 0 to 9; number the classes from 0. Received: "
-         "int64 from -1 to 0"),
+        (
+            IMAGES,
+            LABELS + 0.5,
+            "of whole numbers, labels.astype(int) makes integers. Received: float64 from 0.5",
+        ),
+        (
+            IMAGES,
+            LABELS - 1,
+            "must be integers from 0 to 9; number the classes from 0. Received: int64 from -1 to 0",
+        ),
         (IMAGES, LABELS + 9, "Received: int64 from 9 to 10"),
-        (IMAGES.astype(np.int64), LABELS, "images must be uint8 in [0, 255], uint16 in [0, 65535], "
-         "bool, or floating-point in [0, 1]: images.astype('uint8') makes bytes of numbers from 0 "
-         "to 255. Received: int64"),
+        (
+            IMAGES.astype(np.int64),
+            LABELS,
+            "images must be uint8 in [0, 255], uint16 in [0, 65535], "
+            "bool, or floating-point in [0, 1]: images.astype('uint8') makes bytes of numbers from "
+            "0 to 255. Received: int64",
+        ),
         (IMAGES.astype(str), LABELS, "Received: <U3"),
         (IMAGES.astype(object), LABELS, "Received: object"),
         (IMAGES + 1j, LABELS, "Received: complex128"),
-        (IMAGES + np.arange(2, dtype=np.uint8), LABELS, "of which 255 is white; for pixels from 0 "
-         "to 1 use images.astype(bool). Received: uint8 from 0 to 1"),
-        (IMAGES + np.uint16(200), LABELS, "of which 65535 is white; for pixels from 0 to 200 use "
-         "images.astype('uint8'). Received: uint16 from 200 to 200"),
-        (IMAGES + 254.5, LABELS, "if they lie in [0, 255], divide them by 255. Received: float64 "
-         "from 254.5 to 254.5"),
-        (IMAGES - 0.5, LABELS, "if they lie in [-1, 1], use (images + 1) / 2. Received: float64 "
-         "from -0.5 to -0.5"),
+        (
+            IMAGES + np.arange(2, dtype=np.uint8),
+            LABELS,
+            "of which 255 is white; for pixels from 0 "
+            "to 1 use images.astype(bool). Received: uint8 from 0 to 1",
+        ),
+        (
+            IMAGES + np.uint16(200),
+            LABELS,
+            "of which 65535 is white; for pixels from 0 to 200 use "
+            "images.astype('uint8'). Received: uint16 from 200 to 200",
+        ),
+        (
+            IMAGES + 254.5,
+            LABELS,
+            "if they lie in [0, 255], divide them by 255. Received: float64 from 254.5 to 254.5",
+        ),
+        (
+            IMAGES - 0.5,
+            LABELS,
+            "if they lie in [-1, 1], use (images + 1) / 2. Received: float64 from -0.5 to -0.5",
+        ),
         (IMAGES - 2.5, LABELS, "undo their normalisation. Received: float64 from -2.5 to -2.5"),
         (IMAGES + np.nan, LABELS, "not finite. Received: float64 from nan to nan"),
         (IMAGES + np.inf, LABELS, "not finite. Received: float64 from inf to inf"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_impossible_arrays_are_data_errors(
     part: str, images: np.ndarray, labels: np.ndarray, message: str

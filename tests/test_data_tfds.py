@@ -266,12 +266,18 @@ def test_black_and_white_pixels_are_0_and_1(tmp_path: pathlib.Path) -> None:
     ("feature", "change", "message"),
     [
         (tfds.features.Tensor(shape=(28, 28, 1), dtype=np.int64), np.int64, "Received: int64"),
-        (tfds.features.Tensor(shape=(1, 28, 28), dtype=np.uint8), lambda x: x[None, ..., 0],
-         r"transpose\(0, 2, 3, 1\). Received: images of shape \(1, 28, 28\)"),
-        (tfds.features.Tensor(shape=(784,), dtype=np.uint8), lambda x: x.reshape(-1),
-         r"Received: image shape \(784,\)"),
+        (
+            tfds.features.Tensor(shape=(1, 28, 28), dtype=np.uint8),
+            lambda x: x[None, ..., 0],
+            r"transpose\(0, 2, 3, 1\). Received: images of shape \(1, 28, 28\)",
+        ),
+        (
+            tfds.features.Tensor(shape=(784,), dtype=np.uint8),
+            lambda x: x.reshape(-1),
+            r"Received: image shape \(784,\)",
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("image_size", [None, 14])
 def test_other_pixels_are_refused_by_name(
     feature: Any, change: Any, message: str, image_size: int | None, tmp_path: pathlib.Path

@@ -50,14 +50,23 @@ def test_defenses_are_noisy_where_they_say(networks: dict[str, keras.Model]) -> 
     }
     noise = [TINY_SPEC.noise.init_noise, TINY_SPEC.noise.inner_noise]
     assert found == {
-        **dict.fromkeys(("none", "distillation", "adversarial_training",
-                         "adversarial_retraining", "pgd_training", "fast_training"), set()),
+        **dict.fromkeys(
+            (
+                "none",
+                "distillation",
+                "adversarial_training",
+                "adversarial_retraining",
+                "pgd_training",
+                "fast_training",
+            ),
+            set(),
+        ),
         **{name: {(stddev, "always") for stddev in noise} for name in ("consistency", *NOISY)},
         "robust_opt_brelu": {(0.05, "training")},
         "rse": {(stddev, "always") for stddev in noise},
         "rse_train_noise_only": {(stddev, "training") for stddev in noise},
         "rse_test_noise_only": {(stddev, "inference") for stddev in noise},
-    }  # fmt: skip
+    }
 
 
 def test_the_halves_of_rse_have_the_weights_of_rse_and_of_the_plain_network(
@@ -142,8 +151,11 @@ def test_an_ensemble_killed_in_a_member_goes_on_with_it(tmp_path: pathlib.Path) 
         for _, own in [TWO.member(number, TINY_SPEC, trainer)]
     ]
     assert len(set(folders)) == 2
-    script = SCRIPT.format(tests=os.path.dirname(__file__), models=str(models),
-                           dies_at=str(folders[1] / "checkpoint" / "ckpt-1"))  # fmt: skip
+    script = SCRIPT.format(
+        tests=os.path.dirname(__file__),
+        models=str(models),
+        dies_at=str(folders[1] / "checkpoint" / "ckpt-1"),
+    )
     killed = subprocess.run([sys.executable, "-c", script])
     assert killed.returncode == -signal.SIGKILL
     assert not (folders[1] / "model.keras").exists()
@@ -151,7 +163,8 @@ def test_an_ensemble_killed_in_a_member_goes_on_with_it(tmp_path: pathlib.Path) 
     assert folders[0] / "model.keras" in stamps
     # It does not come by there again: the next checkpoint is that of the second epoch.
     rest = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout
     lines = [line for line in rest.splitlines() if line.startswith("ensemble_bagging, member")]
     second = f"ensemble_bagging, member 2/2 {folders[1].name}: "
     assert lines[0] == f"{second}going on after epoch 1"

@@ -55,19 +55,26 @@ def test_a_defense_is_said_to_read_what_changes_its_training(
 
 
 def test_a_combination_tells_what_its_parts_tell() -> None:
-    made = defenses.make("ensemble_gauss_noise+distillation", {
-        "temperature": 3.0, "member_noise": 0.2, "members": 4, "rho": 0.1})  # fmt: skip
+    made = defenses.make(
+        "ensemble_gauss_noise+distillation",
+        {"temperature": 3.0, "member_noise": 0.2, "members": 4, "rho": 0.1},
+    )
     assert made == GaussNoise(
-        members=4, member_noise=0.2, defense=DefensiveDistillation(temperature=3.0),
-        label="ensemble_gauss_noise+distillation")  # fmt: skip
+        members=4,
+        member_noise=0.2,
+        defense=DefensiveDistillation(temperature=3.0),
+        label="ensemble_gauss_noise+distillation",
+    )
     assert made.settings() == {"temperature": 3.0, "member_noise": 0.2}
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DefensiveDistillation(temperature=0.0),
-         "DefensiveDistillation: temperature must be greater than 0. Received: temperature=0.0"),
+        (
+            lambda: DefensiveDistillation(temperature=0.0),
+            "DefensiveDistillation: temperature must be greater than 0. Received: temperature=0.0",
+        ),
         (lambda: FGSMTraining(rho=1.5), "rho must be from 0 to 1. Received: rho=1.5"),
         (lambda: FGSMTraining(training_epsilon=8.0), "8 of 255 levels is 8/255. Received: train"),
         (lambda: FGSMRetraining(retraining_epsilon=(0.3, 0.1)), "the smaller one first. Received"),
@@ -75,7 +82,7 @@ def test_a_combination_tells_what_its_parts_tell() -> None:
         (lambda: GaussNoise(member_noise=-1.0), "member_noise must be 0 or greater. Received: me"),
         (lambda: defenses.make("ensemble_mixed", {"members": 0}), "members must be at least 1. R"),
     ],
-)  # fmt: skip
+)
 def test_a_setting_that_cannot_be_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         make()

@@ -87,10 +87,13 @@ def test_teacher_and_student_are_kept_apart_and_reused(tmp_path: pathlib.Path) -
     student = DefensiveDistillation(temperature=5.0).train(TINY_SPEC, trainer)
     # Used at temperature 1: the logits are the network's own.
     assert student.get_config() == TINY_SPEC.without_noise().build("float32").get_config() | {
-        "name": student.name}
+        "name": student.name
+    }
     facts = {file.parent: json.loads(file.read_text()) for file in tmp_path.rglob("settings.json")}
     assert sorted(fact["objective"]["name"] for fact in facts.values()) == [
-        "CrossEntropy", "Distillation"]  # fmt: skip
+        "CrossEntropy",
+        "Distillation",
+    ]
     stamps = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
     again = DefensiveDistillation(temperature=5.0).train(
         TINY_SPEC, dataclasses.replace(trainer, may_train=False)
@@ -128,8 +131,14 @@ def test_adversarial_training_weighs_clean_and_fgsm_images(epsilon: float, rho: 
 def train_digits(folder: pathlib.Path, objective: Objective) -> keras.Model:
     def build(dtype: str) -> keras.Model:
         hidden = keras.layers.Dense(64, activation="relu")
-        return keras.Sequential([keras.Input(DIGITS.image_shape), keras.layers.Flatten(), hidden,
-                                 keras.layers.Dense(10)])  # fmt: skip
+        return keras.Sequential(
+            [
+                keras.Input(DIGITS.image_shape),
+                keras.layers.Flatten(),
+                hidden,
+                keras.layers.Dense(10),
+            ]
+        )
 
     settings = dataclasses.replace(SETTINGS, epochs=5)
     loop = Loop(build, DIGITS, settings, objective, make_strategy("one_device"), folder, "mlp")
@@ -151,14 +160,21 @@ def test_adversarial_training_makes_digits_robust(tmp_path: pathlib.Path) -> Non
     assert accuracies["robust"][1] > accuracies["plain"][1] + 0.3
 
 
-@pytest.mark.parametrize("objective", [AdversarialTraining(0.1, 0.5),
-                                       AdversarialRetraining(0.1, 0.3)])  # fmt: skip
+@pytest.mark.parametrize(
+    "objective", [AdversarialTraining(0.1, 0.5), AdversarialRetraining(0.1, 0.3)]
+)
 def test_robustness_is_not_chosen_by_clean_accuracy(
     objective: Objective, tmp_path: pathlib.Path
 ) -> None:
-    loop = Loop(lambda dtype: linear(KERNELS[0][:, [0] * CLASSES]), tiny_linear(),
-                dataclasses.replace(SETTINGS, epochs=2), objective, make_strategy("one_device"),
-                tmp_path, "linear")  # fmt: skip
+    loop = Loop(
+        lambda dtype: linear(KERNELS[0][:, [0] * CLASSES]),
+        tiny_linear(),
+        dataclasses.replace(SETTINGS, epochs=2),
+        objective,
+        make_strategy("one_device"),
+        tmp_path,
+        "linear",
+    )
     accuracies = iter([0.9, 0.2])
     loop._accuracy = lambda split: next(accuracies)  # type: ignore[method-assign]
     loop.run()
@@ -173,7 +189,8 @@ def tiny_linear() -> Any:
     for name in ("train", "validation", "test"):
         split = getattr(TINY, name)
         parts[name] = dataclasses.replace(
-            split, images=split.images[:, :4, :4], labels=split.labels % CLASSES)  # fmt: skip
+            split, images=split.images[:, :4, :4], labels=split.labels % CLASSES
+        )
     return dataclasses.replace(TINY, **parts)
 
 
@@ -238,8 +255,9 @@ def test_retraining_on_clean_batches_is_plain_training() -> None:
     attacked = cross_entropy(fgsm(KERNELS[0], 0.2), KERNELS[0])
     kinds = set()
     for step in range(20):
-        found = objective.losses(model, tf.constant(IMAGES), tf.constant(LABELS),
-                                 tf.constant([0, step])).numpy()  # fmt: skip
+        found = objective.losses(
+            model, tf.constant(IMAGES), tf.constant(LABELS), tf.constant([0, step])
+        ).numpy()
         is_clean = np.allclose(found, clean, rtol=1e-4)
         assert is_clean or np.allclose(found, attacked, rtol=1e-4)
         kinds.add(is_clean)
@@ -250,11 +268,20 @@ def test_two_replicas_retrain_like_one_device(tmp_path: pathlib.Path) -> None:
     # They draw the same for both halves of a batch, which one device has whole.
     settings = dataclasses.replace(SETTINGS, epochs=4, batch_size=32)
     losses = [
-        [record["loss"] for record in Loop(
-            lambda dtype: linear(KERNELS[0]), tiny_linear(), settings,
-            AdversarialRetraining(0.1, 0.3), make_strategy(name), tmp_path / name, "linear").run()]
+        [
+            record["loss"]
+            for record in Loop(
+                lambda dtype: linear(KERNELS[0]),
+                tiny_linear(),
+                settings,
+                AdversarialRetraining(0.1, 0.3),
+                make_strategy(name),
+                tmp_path / name,
+                "linear",
+            ).run()
+        ]
         for name in ("one_device", "mirrored")
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 

@@ -81,9 +81,16 @@ def attack(pool: DevicePool, model: keras.Model, kind: str, folder: pathlib.Path
     copies = pool.replicas(model, SHAPE)
     attacks = [ATTACKS[kind](copy, batch_size=4) for copy in copies]
     return attack_in_batches(
-        attacks, copies, pool=pool, images=IMAGES, labels=LABELS, targets=None, directory=folder,
-        seed=5, description="test",
-    )[0]  # fmt: skip
+        attacks,
+        copies,
+        pool=pool,
+        images=IMAGES,
+        labels=LABELS,
+        targets=None,
+        directory=folder,
+        seed=5,
+        description="test",
+    )[0]
 
 
 ATTACKS: dict[str, Any] = {
@@ -102,8 +109,10 @@ def test_an_attack_on_two_devices_is_that_on_one(
 ) -> None:
     networks = [noisy() for _ in range(members)]
     model = networks[0] if members == 1 else models.AveragedEnsemble(networks)
-    one, two = (attack(pool, model, kind, tmp_path / str(i)) for i, pool in
-                enumerate((DevicePool(), two_devices())))  # fmt: skip
+    one, two = (
+        attack(pool, model, kind, tmp_path / str(i))
+        for i, pool in enumerate((DevicePool(), two_devices()))
+    )
     assert (one.distortion > 0).any()
     for ours, theirs in zip(one, two):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -151,18 +160,29 @@ def test_a_sum_over_one_process_is_its_own(tmp_path: pathlib.Path) -> None:
         ("[]", "TF_CONFIG must be like .* Received: '\\[\\]'"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must be like .*'task'"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker"}}', "must be like .*'index'"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}',
-         "all processes of a run are workers, .* Received: evaluator$"),
-        ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
-         "Received: ps$"),
-        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
-         "an index below the number of addresses. Received: worker 2 of 2$"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}',
-         "Received: worker -1 of 1$"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
-         "Received: chief 0 of 0$"),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}',
+            "all processes of a run are workers, .* Received: evaluator$",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, '
+            '"task": {"type": "worker", "index": 0}}',
+            "Received: ps$",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+            "an index below the number of addresses. Received: worker 2 of 2$",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}',
+            "Received: worker -1 of 1$",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+            "Received: chief 0 of 0$",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_process_without_a_place_is_told(
     text: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,11 +25,14 @@ def trained(inside: bool) -> keras.Model:
     return keras.Sequential([keras.Input((FEATURES,)), model]) if inside else model
 
 
-@pytest.mark.parametrize("build", [
-    lambda: rse_tf.AveragedEnsemble([trained(inside=False), trained(inside=True)]),
-    lambda: rse_tf.SelfEnsemble(trained(inside=False), 3),
-    lambda: rse_tf.AveragedEnsemble([rse_tf.SelfEnsemble(trained(inside=True), 2)]),
-])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: rse_tf.AveragedEnsemble([trained(inside=False), trained(inside=True)]),
+        lambda: rse_tf.SelfEnsemble(trained(inside=False), 3),
+        lambda: rse_tf.AveragedEnsemble([rse_tf.SelfEnsemble(trained(inside=True), 2)]),
+    ],
+)
 def test_ensemble_loads_however_its_members_were_trained(build: Any, tmp_path: Path) -> None:
     ensemble = build()
     outputs = ensemble(batch())

@@ -55,8 +55,10 @@ def test_the_spread_is_that_over_evaluation_seeds() -> None:
 def test_spreads_over_seeds_and_over_members_are_two() -> None:
     images = np.zeros((4, 1, 1, 1))
     # Member 1: 1 and 1/2 by seed, member 2: 1/4 and 1/2.
-    correct = [np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool),
-               np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool)]  # fmt: skip
+    correct = [
+        np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool),
+        np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool),
+    ]
     clean = [np.ones((2, 4), bool)] * 2
     answers = [Answers(one) for one in correct]
     result = mean_score(images, [images] * 2, clean, answers)
@@ -64,9 +66,7 @@ def test_spreads_over_seeds_and_over_members_are_two() -> None:
     assert result.accuracy_std == pytest.approx(np.std([0.625, 0.5], ddof=1))  # of the mean
     assert result.accuracy_std_members == pytest.approx(np.std([0.75, 0.375], ddof=1))
     # A member that is wholly certain has no noise, and one seed.
-    result = mean_score(
-        images, [images] * 2, clean, [answers[0], Answers(np.ones((1, 4), bool))]
-    )
+    result = mean_score(images, [images] * 2, clean, [answers[0], Answers(np.ones((1, 4), bool))])
     assert result.accuracy_std == pytest.approx(np.std([1.0, 0.75], ddof=1))
     assert result.accuracy_std_members == pytest.approx(np.std([0.75, 1.0], ddof=1))
     alone = mean_score(images, [images], clean[:1], answers[:1])
@@ -138,9 +138,16 @@ def test_trainings_attacks_and_scorings_meet_different_noise(
     for kind in (0, 1, 2):
         Scorer(model, 2, 3).correct(images, labels, 0, kind)
     attack_in_batches(
-        [BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1)], [model], pool=DevicePool(),
-        images=images, labels=labels, targets=None, directory=tmp_path, seed=0, description="test",
-    )  # fmt: skip
+        [BIM(model, epsilon=0.1, step_size=0.1, steps=1, batch_size=1)],
+        [model],
+        pool=DevicePool(),
+        images=images,
+        labels=labels,
+        targets=None,
+        directory=tmp_path,
+        seed=0,
+        description="test",
+    )
     keys = []
     deep = keras.Sequential([keras.Input((2,)), *(NoiseLayer(0.1) for _ in range(3))])
     for seed in seeds:
@@ -193,9 +200,16 @@ def test_an_attack_goes_on_after_its_last_finished_batch(
     def run(folder: str, number: int = 10) -> AttackResult:
         attack = counting(model, epsilon=0.1, step_size=0.05, steps=3, batch_size=4)
         return attack_in_batches(
-            [attack], [model], pool=DevicePool(), images=images[:number], labels=labels[:number],
-            targets=None, directory=tmp_path / folder, seed=0, description="test",
-        )[0]  # fmt: skip
+            [attack],
+            [model],
+            pool=DevicePool(),
+            images=images[:number],
+            labels=labels[:number],
+            targets=None,
+            directory=tmp_path / folder,
+            seed=0,
+            description="test",
+        )[0]
 
     whole = run("whole")
     assert counting.calls == [4, 4, 2]

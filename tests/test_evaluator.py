@@ -102,24 +102,32 @@ def attack(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def ensemble_rows(attack: str, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     step = {"step_size": STEP, "attack_steps": STEPS} if attack == "bim" else {}
-    run = settings(tmp_path_factory.mktemp(attack), attack=(attack,), epsilon=(EPSILON,),
-                   gradient=("member", "mean_loss", "mean_probability"), **step)  # fmt: skip
+    run = settings(
+        tmp_path_factory.mktemp(attack),
+        attack=(attack,),
+        epsilon=(EPSILON,),
+        gradient=("member", "mean_loss", "mean_probability"),
+        **step,
+    )
     return rows_of(AveragedEnsemble([linear(kernel) for kernel in KERNELS]), run)
 
 
 def test_an_ensemble_has_a_row_for_each_gradient_and_for_its_single_members(
     ensemble_rows: list[Row], attack: str
 ) -> None:
-    found = [(r.attack, r.scored, r.gradient)
-             for r in ensemble_rows]  # fmt: skip
+    found = [(r.attack, r.scored, r.gradient) for r in ensemble_rows]
     assert found == [
-        ("none", "single", None), ("none", "ensemble", None),
-        (attack, "single", "member"), (attack, "ensemble", "member"),
-        (attack, "ensemble", "mean_loss"), (attack, "ensemble", "mean_probability"),
-    ]  # fmt: skip
+        ("none", "single", None),
+        ("none", "ensemble", None),
+        (attack, "single", "member"),
+        (attack, "ensemble", "member"),
+        (attack, "ensemble", "mean_loss"),
+        (attack, "ensemble", "mean_probability"),
+    ]
     assert {row.members for row in ensemble_rows} == {3}
     assert {(row.num_images, row.num_draws, row.eval_seeds) for row in ensemble_rows} == {
-        (NUMBER, 1, 1)}  # nothing is random
+        (NUMBER, 1, 1)
+    }  # nothing is random
     assert all(row.noise == {} for row in ensemble_rows)
 
 
@@ -171,11 +179,22 @@ def test_grad_2_and_the_gradient_of_the_mean_probability(
 
 
 def test_a_single_network_has_one_row_for_each_setting_in_order(tmp_path: pathlib.Path) -> None:
-    run = settings(tmp_path, attack=("bim", "fgsm"), epsilon=(0.0, EPSILON), step_size=STEP,
-                   attack_steps=STEPS, gradient=("member", "mean_loss"))  # fmt: skip
+    run = settings(
+        tmp_path,
+        attack=("bim", "fgsm"),
+        epsilon=(0.0, EPSILON),
+        step_size=STEP,
+        attack_steps=STEPS,
+        gradient=("member", "mean_loss"),
+    )
     rows = rows_of(linear(KERNELS[0]), run)
     assert [(row.attack, row.parameters.get("epsilon")) for row in rows] == [
-        ("none", None), ("bim", 0.0), ("bim", EPSILON), ("fgsm", 0.0), ("fgsm", EPSILON)]
+        ("none", None),
+        ("bim", 0.0),
+        ("bim", EPSILON),
+        ("fgsm", 0.0),
+        ("fgsm", EPSILON),
+    ]
     assert all(row.gradient is row.scored is row.members is None for row in rows)
     expected = [accuracy(attacked(row.attack, KERNELS[:1]), KERNELS[:1]) for row in rows[2::2]]
     assert [row.score.accuracy for row in rows[2::2]] == pytest.approx(expected)
@@ -201,12 +220,20 @@ def test_a_substitute_makes_the_images_and_the_defense_is_scored(tmp_path: pathl
 
 
 def test_several_classes_are_aimed_at_from_images_of_one(tmp_path: pathlib.Path) -> None:
-    run = settings(tmp_path, attack=("fgsm",), epsilon=(EPSILON,), image_class="bee",
-                   target_class=("cow", "ant"), num_images=8)  # fmt: skip
+    run = settings(
+        tmp_path,
+        attack=("fgsm",),
+        epsilon=(EPSILON,),
+        image_class="bee",
+        target_class=("cow", "ant"),
+        num_images=8,
+    )
     evaluator = Evaluator(run.evaluation_settings(), "mine", linear(KERNELS[0]), DATASET)
     _, *rows = evaluator.rows()
     assert [(r.parameters["target"], r.parameters["targeted"]) for r in rows] == [
-        ("cow", True), ("ant", True)]  # fmt: skip
+        ("cow", True),
+        ("ant", True),
+    ]
     bees = IMAGES[LABELS == 1][:8].astype(np.float64)
     for row, target in zip(rows, (2, 0)):
         goal = np.eye(CLASSES)[np.full(len(bees), target)]
@@ -220,15 +247,22 @@ def test_several_classes_are_aimed_at_from_images_of_one(tmp_path: pathlib.Path)
 
 
 def test_each_attack_has_a_gallery_of_its_last_setting(tmp_path: pathlib.Path) -> None:
-    run = settings(tmp_path, attack=("fgsm", "bim"), epsilon=(0.05, EPSILON), step_size=STEP,
-                   attack_steps=STEPS)  # fmt: skip
+    run = settings(
+        tmp_path,
+        attack=("fgsm", "bim"),
+        epsilon=(0.05, EPSILON),
+        step_size=STEP,
+        attack_steps=STEPS,
+    )
     evaluator = Evaluator(run.evaluation_settings(), "mine", linear(KERNELS[0]), DATASET)
     evaluator.rows()
     correct = np.argmax(probabilities(IMAGES, KERNELS[0]), axis=1) == LABELS
     first = sorted(np.flatnonzero(correct & (LABELS == c))[0] for c in range(CLASSES))
     galleries = evaluator.galleries()
     assert [(one.attack, one.strength) for one in galleries] == [
-        ("fgsm", f"epsilon={EPSILON}"), ("bim", f"epsilon={EPSILON}")]  # fmt: skip
+        ("fgsm", f"epsilon={EPSILON}"),
+        ("bim", f"epsilon={EPSILON}"),
+    ]
     for gallery in galleries:
         np.testing.assert_array_equal(gallery.clean, IMAGES[first])
         expected = attacked(gallery.attack, KERNELS[:1])[first]
@@ -248,16 +282,30 @@ def test_several_numbers_of_draws_share_one_attack(tmp_path: pathlib.Path) -> No
     run = settings(tmp_path, attack=("fgsm",), epsilon=(0.1,), num_draws=(1, 7), num_images=20)
     rows = rows_of(model, run, NOISY_DATA)
     assert [(r.attack, r.num_draws) for r in rows] == [
-        ("none", 1), ("none", 7), ("fgsm", 1), ("fgsm", 7)]  # fmt: skip
+        ("none", 1),
+        ("none", 7),
+        ("fgsm", 1),
+        ("fgsm", 7),
+    ]
     assert {row.eval_seeds for row in rows} == {2}
     assert len(list(tmp_path.rglob("batch_*.npz"))) == 1
-    assert rows[0].noise == {"init_noise": 0.5, "inner_noise": 0.2, "distribution": "uniform",
-                             "init_noise_at": "first_conv"}  # fmt: skip
+    assert rows[0].noise == {
+        "init_noise": 0.5,
+        "inner_noise": 0.2,
+        "distribution": "uniform",
+        "init_noise_at": "first_conv",
+    }
 
 
 def test_draws_of_one_network_give_gradients_but_no_members(tmp_path: pathlib.Path) -> None:
-    run = settings(tmp_path, attack=("fgsm",), epsilon=(0.1,), attack_draws=3, num_images=20,
-                   gradient=("member", "mean_loss", "mean_probability"))  # fmt: skip
+    run = settings(
+        tmp_path,
+        attack=("fgsm",),
+        epsilon=(0.1,),
+        attack_draws=3,
+        num_images=20,
+        gradient=("member", "mean_loss", "mean_probability"),
+    )
     _, *rows = rows_of(noisy(init_noise=0.5), run, NOISY_DATA)
     assert [row.gradient for row in rows] == ["mean_loss", "mean_probability"]
     assert {row.parameters["attack_draws"] for row in rows} == {3}
@@ -278,7 +326,8 @@ def test_sources_of_gradients_by_name(kind: str, tmp_path: pathlib.Path) -> None
         x = np.clip(IMAGES + EPSILON * np.sign(up).reshape(IMAGES.shape), 0, 1)
     else:
         x = FGSM(models.ReweightedMembers(model.stacked_logits), epsilon=EPSILON)(
-            IMAGES, LABELS).adversarial  # fmt: skip
+            IMAGES, LABELS
+        ).adversarial
     assert (row.gradient, row.scored) == (kind, "ensemble")
     assert row.score.accuracy == pytest.approx(accuracy(x, KERNELS))
     # Else it proves little.
@@ -289,13 +338,21 @@ def test_sources_of_gradients_are_there_for_draws_and_for_random_members(
     tmp_path: pathlib.Path,
 ) -> None:
     names = ("mean_logits", "reweighted")
-    run = settings(tmp_path, attack=("fgsm", "ddn"), epsilon=(0.1,), attack_draws=3, num_images=6,
-                   attack_steps=3, gradient=names)  # fmt: skip
+    run = settings(
+        tmp_path,
+        attack=("fgsm", "ddn"),
+        epsilon=(0.1,),
+        attack_draws=3,
+        num_images=6,
+        attack_steps=3,
+        gradient=names,
+    )
     network = noisy(init_noise=0.5)
     for model in (network, AveragedEnsemble([network, noisy(init_noise=0.3)])):
         rows = [row for row in rows_of(model, run, NOISY_DATA) if row.attack != "none"]
         assert [(row.attack, row.gradient) for row in rows] == [
-            (attack, gradient) for attack in run.attack for gradient in names]  # fmt: skip
+            (attack, gradient) for attack in run.attack for gradient in names
+        ]
     assert len(list(tmp_path.rglob("batch_*.npz"))) == 8  # none is found under another's name
 
 
@@ -310,20 +367,33 @@ def test_attacks_without_a_loss_of_members_are_not_run_under_its_name(
     tmp_path: pathlib.Path,
 ) -> None:
     model = AveragedEnsemble([linear(kernel) for kernel in KERNELS])
-    run = settings(tmp_path, attack=("carlini_wagner", "deepfool"), const=(1.0,), attack_steps=2,
-                   gradient=("member", "mean_loss", "mean_probability"))  # fmt: skip
+    run = settings(
+        tmp_path,
+        attack=("carlini_wagner", "deepfool"),
+        const=(1.0,),
+        attack_steps=2,
+        gradient=("member", "mean_loss", "mean_probability"),
+    )
     rows = [row for row in rows_of(model, run) if row.attack != "none"]
     found = {(row.attack, row.gradient) for row in rows}
-    assert found == {(attack, gradient) for attack in run.attack
-                     for gradient in ("member", "mean_probability")}  # fmt: skip
-    _, _, row = rows_of(model, dataclasses.replace(
-        run, gradient=("mean_loss",), attack=("deepfool",), const=None))  # fmt: skip
+    assert found == {
+        (attack, gradient) for attack in run.attack for gradient in ("member", "mean_probability")
+    }
+    _, _, row = rows_of(
+        model, dataclasses.replace(run, gradient=("mean_loss",), attack=("deepfool",), const=None)
+    )
     assert row.gradient == "mean_probability"
 
 
 def test_a_search_against_noise_never_ends_early(tmp_path: pathlib.Path) -> None:
-    run = settings(tmp_path, attack=("carlini_wagner",), binary_search=True, num_images=4,
-                   binary_search_steps=2, attack_steps=20)  # fmt: skip
+    run = settings(
+        tmp_path,
+        attack=("carlini_wagner",),
+        binary_search=True,
+        num_images=4,
+        binary_search_steps=2,
+        attack_steps=20,
+    )
     for model, early in ((noisy(), True), (noisy(init_noise=0.3), False)):
         row = rows_of(model, run, NOISY_DATA)[-1]
         assert row.parameters.get("abort_early", True) is early

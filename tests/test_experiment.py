@@ -117,9 +117,16 @@ def test_targeted_attacks_aim_at_another_class(
     finished: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     config = Config(
-        workdir=str(tmp_path), models_dir=str(finished.parent / "models"), epochs=1, num_images=20,
-        defense=("none",), attack=("bim",), epsilon=(0.3,), attack_steps=20, targeted=True,
-    )  # fmt: skip
+        workdir=str(tmp_path),
+        models_dir=str(finished.parent / "models"),
+        epochs=1,
+        num_images=20,
+        defense=("none",),
+        attack=("bim",),
+        epsilon=(0.3,),
+        attack_steps=20,
+        targeted=True,
+    )
     row = experiment.evaluate(config)[1]
     files = list(tmp_path.rglob("batch_*.npz"))
     with np.load(files[0]) as saved:
@@ -134,9 +141,14 @@ def test_a_substitute_is_trained_from_another_seed_and_attacked_instead(
     shutil.copytree(finished.parent / "models", models)
     before = set(models.iterdir())
     config = Config(
-        workdir=str(tmp_path / "run"), models_dir=str(models), epochs=1, num_images=50,
-        defense=("none",), attack=("fgsm",), substitute="none",
-    )  # fmt: skip
+        workdir=str(tmp_path / "run"),
+        models_dir=str(models),
+        epochs=1,
+        num_images=50,
+        defense=("none",),
+        attack=("fgsm",),
+        substitute="none",
+    )
     transferred = experiment.run(config)[1]
     (folder,) = set(models.iterdir()) - before
     assert json.loads((folder / "settings.json").read_text())["training"]["seed"] == 1

@@ -229,9 +229,11 @@ def test_a_damaged_history_says_what_to_delete(
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("checkpoint/ckpt-*.index", "no checkpoint in .* is whole; delete {}, and"),
-     ("best.weights.h5", "best.weights.h5 is damaged .*; delete {}, and")],
-)  # fmt: skip
+    [
+        ("checkpoint/ckpt-*.index", "no checkpoint in .* is whole; delete {}, and"),
+        ("best.weights.h5", "best.weights.h5 is damaged .*; delete {}, and"),
+    ],
+)
 def test_a_training_that_cannot_go_on_says_what_to_delete(
     pattern: str, message: str, killed: tuple[Trainer, pathlib.Path]
 ) -> None:
@@ -252,10 +254,19 @@ def test_a_damaged_batch_is_attacked_anew(
 
     def run() -> list[np.ndarray]:
         attack = CountingAttack(model, epsilon=0.1, step_size=0.05, steps=3, batch_size=4)
-        return list(attack_in_batches(
-            [attack], [model], pool=DevicePool(), images=images, labels=rng.integers(0, 1, 10),
-            targets=None, directory=tmp_path, seed=0, description="test",
-        )[0])  # fmt: skip
+        return list(
+            attack_in_batches(
+                [attack],
+                [model],
+                pool=DevicePool(),
+                images=images,
+                labels=rng.integers(0, 1, 10),
+                targets=None,
+                directory=tmp_path,
+                seed=0,
+                description="test",
+            )[0]
+        )
 
     whole = run()
     second = sorted(tmp_path.glob("batch_*"))[1]

@@ -24,27 +24,48 @@ SCALED = [name for name in FILES if pathlib.Path(name).stem in SCALES]
 ROWS = [name for name in FILES if name not in SHARED + SCALED]
 
 DEFENSES = ("none", "rse", "adversarial_retraining", "distillation", "robust_opt_brelu")
-COMPARED = ("ensemble_bagging", "adversarial_training", "distillation",
-            "ensemble_bagging+adversarial_training", "ensemble_bagging+distillation")  # fmt: skip
+COMPARED = (
+    "ensemble_bagging",
+    "adversarial_training",
+    "distillation",
+    "ensemble_bagging+adversarial_training",
+    "ensemble_bagging+distillation",
+)
 # The rows of each table, below its folder.
 EXPECTED = {
     "rse/table2": {*DEFENSES, "rse_authors_code"},
     "rse/table3": set(DEFENSES),
     "rse/figure2": {"none", "rse", "rse_train_noise_only", "rse_test_noise_only"},
-    "rse/figure3": {"none", *(f"init_{init}_inner_{inner}" for init in ("0", "0.2", "0.4")
-                              for inner in ("0", "0.1", "0.2"))} - {"init_0_inner_0"},
+    "rse/figure3": {
+        "none",
+        *(
+            f"init_{init}_inner_{inner}"
+            for init in ("0", "0.2", "0.4")
+            for inner in ("0", "0.1", "0.2")
+        ),
+    }
+    - {"init_0_inner_0"},
     "rse/figure4": {"1_ensemble", "50_ensemble"},
     "rse/figure5": {f"init_{init}_inner_0.1" for init in ("0.1", "0.2", "0.4")},
-    "rse/figure6": {f"{pair}/{defense}" for defense in DEFENSES
-                    for pair in ("cifar10_vgg16", "cifar10_resnext29", "stl10_model_a")},
+    "rse/figure6": {
+        f"{pair}/{defense}"
+        for defense in DEFENSES
+        for pair in ("cifar10_vgg16", "cifar10_resnext29", "stl10_model_a")
+    },
     "rse/figure7": set(DEFENSES),
     "rse/zoo": {"none", "rse_fresh_noise", "rse_common_noise"},
-    "ensembles/table2": {f"{data}_{kind}" for data in ("mnist", "cifar10")
-                         for kind in ("random_init", "mixed", "bagging", "gauss_noise")},
-    "ensembles/table4": {f"{data}_{name.removeprefix('ensemble_')}" for name in COMPARED
-                         for data in ("mnist", "cifar10")},
+    "ensembles/table2": {
+        f"{data}_{kind}"
+        for data in ("mnist", "cifar10")
+        for kind in ("random_init", "mixed", "bagging", "gauss_noise")
+    },
+    "ensembles/table4": {
+        f"{data}_{name.removeprefix('ensemble_')}"
+        for name in COMPARED
+        for data in ("mnist", "cifar10")
+    },
     "ensembles/figure1": {"mnist", "cifar10"},
-}  # fmt: skip
+}
 EXPECTED["ensembles/figure2"] = EXPECTED["ensembles/table2"]
 
 
@@ -157,10 +178,31 @@ def test_the_published_scale_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_the_scale_for_two_cores_keeps_the_row_what_it_is(name: str) -> None:
     row, scaled = parse(name), parse(name, scale_file(pathlib.Path(name), "cpu"))
-    kept = ("dataset", "model", "defense", "init_noise", "inner_noise", "init_noise_at", "attack",
-            "attack_steps", "attack_learning_rate", "epsilon", "step_size", "gradient", "num_draws",
-            "temperature", "training_epsilon", "retraining_epsilon", "target_class", "optimizer",
-            "workdir", "models_dir", "learning_rate", "weight_decay", "batch_size")  # fmt: skip
+    kept = (
+        "dataset",
+        "model",
+        "defense",
+        "init_noise",
+        "inner_noise",
+        "init_noise_at",
+        "attack",
+        "attack_steps",
+        "attack_learning_rate",
+        "epsilon",
+        "step_size",
+        "gradient",
+        "num_draws",
+        "temperature",
+        "training_epsilon",
+        "retraining_epsilon",
+        "target_class",
+        "optimizer",
+        "workdir",
+        "models_dir",
+        "learning_rate",
+        "weight_decay",
+        "batch_size",
+    )
     for flag in kept:
         assert getattr(scaled, flag) == getattr(row, flag), flag
     assert set(scaled.const or ()) <= set(row.const or ())
@@ -173,8 +215,17 @@ def test_the_scale_for_two_cores_keeps_the_row_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_the_smallest_scale_runs_the_row_on_embedded_digits(name: str) -> None:
     row, scaled = parse(name), parse(name, scale_file(pathlib.Path(name), "smoke"))
-    for flag in ("defense", "attack", "init_noise", "inner_noise", "init_noise_at", "gradient",
-                 "epsilon", "step_size", "query_noise"):  # fmt: skip
+    for flag in (
+        "defense",
+        "attack",
+        "init_noise",
+        "inner_noise",
+        "init_noise_at",
+        "gradient",
+        "epsilon",
+        "step_size",
+        "query_noise",
+    ):
         assert getattr(scaled, flag) == getattr(row, flag), flag
     assert (scaled.dataset, scaled.model, scaled.epochs) == ("mnist_5k", "mnist_cnn", 1)
     assert scaled.num_images is not None and scaled.num_images <= 20

@@ -58,7 +58,10 @@ def test_a_row_of_the_rse_paper_is_trained_as_published(name: str) -> None:
     assert (found.epochs, found.schedule, found.learning_rate) == (200, "paper", 0.1)
     assert (found.optimizer, found.momentum, found.batch_size) == ("sgd", 0.9, 128)
     assert (found.weight_decay, found.augmentation, found.dtype_policy) == (
-        5e-4, "crop_flip", "float32")  # fmt: skip
+        5e-4,
+        "crop_flip",
+        "float32",
+    )
     assert row.validation_fraction == 0.1  # the paper chose its checkpoints by the test images
     assert (row.temperature, row.retraining_epochs) == (40, 300)
     assert (row.retraining_epsilon, row.image_noise) == ((0.1, 0.3), 0.05)
@@ -89,12 +92,14 @@ def test_the_zoo_rows_differ_in_the_defense_and_the_noise_of_the_queries() -> No
     rows = {pathlib.Path(name).stem: parse(name) for name in ROWS if "/zoo/" in name}
     for row in rows.values():
         points = [{**point, "noise": None} for point in row.attack_points("zoo")]
-        assert points == [
-            {**point, "noise": None} for point in rows["none"].attack_points("zoo")]
+        assert points == [{**point, "noise": None} for point in rows["none"].attack_points("zoo")]
         assert (row.dataset, row.model, row.attack) == ("mnist_5k", "mnist_cnn", ("zoo",))
     found = {name: (row.defense, row.query_noise) for name, row in rows.items()}
-    assert found == {"none": (("none",), None), "rse_fresh_noise": (("rse",), "fresh"),
-                     "rse_common_noise": (("rse",), "common")}  # fmt: skip
+    assert found == {
+        "none": (("none",), None),
+        "rse_fresh_noise": (("rse",), "fresh"),
+        "rse_common_noise": (("rse",), "common"),
+    }
 
 
 @pytest.mark.parametrize("name", ENSEMBLE_ROWS)
@@ -102,7 +107,8 @@ def test_a_row_of_the_ensembles_paper_is_its_protocol(name: str) -> None:
     row, table = parse(name), table_of(name)
     is_mnist = pathlib.Path(name).stem.partition("_")[0] == "mnist"
     assert (row.dataset, row.model) == (
-        ("mnist", "mnist_cnn") if is_mnist else ("cifar10", "cifar_cnn"))  # fmt: skip
+        ("mnist", "mnist_cnn") if is_mnist else ("cifar10", "cifar_cnn")
+    )
     found = row.training_settings()
     assert found.epochs == (10 if is_mnist else 25)
     assert (found.optimizer, found.learning_rate, found.schedule) == ("adam", 1e-3, "constant")
@@ -113,9 +119,13 @@ def test_a_row_of_the_ensembles_paper_is_its_protocol(name: str) -> None:
     scale = 1 if is_mnist else 0.1
     assert row.training_epsilon == pytest.approx(0.3 * scale)
     assert row.attack_points("fgsm") == [{"epsilon": pytest.approx(0.3 * scale)}]
-    assert row.attack_points("bim") == [{
-        "epsilon": pytest.approx(0.2 * scale), "step_size": pytest.approx(0.025 * scale),
-        "steps": 8}]  # fmt: skip
+    assert row.attack_points("bim") == [
+        {
+            "epsilon": pytest.approx(0.2 * scale),
+            "step_size": pytest.approx(0.025 * scale),
+            "steps": 8,
+        }
+    ]
     assert row.attack == (("bim",) if table == "ensembles/figure1" else ("fgsm", "bim"))
     if table == "ensembles/table2":
         assert row.gradient == ("member", "mean_loss", "mean_probability")
@@ -130,8 +140,12 @@ def results(run: Config) -> Iterator[Row]:
     """The rows of a run, but for what is measured."""
     (defense,) = run.defense
     ensemble, noisy = defense.startswith("ensemble_"), defense in ("rse", "rse_test_noise_only")
-    noise = {"init_noise": run.init_noise, "inner_noise": run.inner_noise,
-             "distribution": run.noise_distribution, "init_noise_at": run.init_noise_at}
+    noise = {
+        "init_noise": run.init_noise,
+        "inner_noise": run.inner_noise,
+        "distribution": run.noise_distribution,
+        "init_noise_at": run.init_noise_at,
+    }
     chosen = {"image_class": run.image_class} if run.image_class else {}
     settings: list[tuple[str, str | None, dict[str, Any]]] = [("none", None, chosen)]
     for attack in run.attacks:
@@ -149,11 +163,20 @@ def results(run: Config) -> Iterator[Row]:
         for scored in kinds:
             for num_draws in run.num_draws if noisy else (1,):
                 yield make_row(
-                    defense, attack, dataset=run.dataset, model=str(run.model),
-                    parameters=parameters, noise=noise if noisy else {}, num_draws=num_draws,
-                    gradient=gradient, scored=scored, members=run.members if ensemble else None,
-                    training=run.make_defense(defense).settings(), rms_l2=0.5, mean_l2=0.5,
-                )  # fmt: skip
+                    defense,
+                    attack,
+                    dataset=run.dataset,
+                    model=str(run.model),
+                    parameters=parameters,
+                    noise=noise if noisy else {},
+                    num_draws=num_draws,
+                    gradient=gradient,
+                    scored=scored,
+                    members=run.members if ensemble else None,
+                    training=run.make_defense(defense).settings(),
+                    rms_l2=0.5,
+                    mean_l2=0.5,
+                )
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -218,8 +241,11 @@ def found(rows: list[Row], source: str) -> list[tuple[Row, Published]]:
 
 def settings(rows: list[Row], source: str) -> str:
     """The settings of a source that are not those of the rows."""
-    others = {each.split(" (ours")[0] for row, number in found(rows, source)
-              for each in number.differences(row.settings)}  # fmt: skip
+    others = {
+        each.split(" (ours")[0]
+        for row, number in found(rows, source)
+        for each in number.differences(row.settings)
+    }
     return f" ({', '.join(sorted(others))})" if others else ""
 
 
@@ -254,6 +280,11 @@ def test_a_head_quotes_all_that_was_published_and_nothing_else(name: str) -> Non
 
 def test_tables_with_numbers_quote_them_somewhere() -> None:
     quoting = {table_of(name) for name in ROWS if quote(name)}
-    assert quoting == {*(f"rse/{name}" for name in ("table2", "table3", "figure2", "figure3",
-                                                    "figure4", "figure6")),
-                       "ensembles/table2", "ensembles/table4"}  # fmt: skip
+    assert quoting == {
+        *(
+            f"rse/{name}"
+            for name in ("table2", "table3", "figure2", "figure3", "figure4", "figure6")
+        ),
+        "ensembles/table2",
+        "ensembles/table4",
+    }

@@ -57,8 +57,9 @@ class Page(html.parser.HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(word for tag, words in self.texts.items() if tag != "style"
-                        for word in words)  # fmt: skip
+        return " ".join(
+            word for tag, words in self.texts.items() if tag != "style" for word in words
+        )
 
 
 def page_of(folder: Path, rows: list[Row] = ROWS, galleries: Any = (), **files: Any) -> Page:
@@ -70,8 +71,14 @@ def page_of(folder: Path, rows: list[Row] = ROWS, galleries: Any = (), **files: 
 
 
 def audit_row(id_: str, verdict: str, **changes: Any) -> dict[str, Any]:
-    return {"id": id_, "question": "a < b?", "figure": 0.125, "rule": "r", "verdict": verdict,
-            **changes}  # fmt: skip
+    return {
+        "id": id_,
+        "question": "a < b?",
+        "figure": 0.125,
+        "rule": "r",
+        "verdict": verdict,
+        **changes,
+    }
 
 
 def test_the_headline_has_the_numbers_that_count(tmp_path: Path) -> None:
@@ -92,19 +99,22 @@ def test_an_ensemble_is_not_taken_for_its_members(tmp_path: Path) -> None:
     rows = [
         make_row("ensemble_bagging", attack, accuracy, scored=scored, **facts)
         for attack, scored, accuracy in (
-            ("none", "single", 0.5), ("none", "ensemble", 0.9),
-            ("zoo", "single", 0.1), ("zoo", "ensemble", 0.4),
+            ("none", "single", 0.5),
+            ("none", "ensemble", 0.9),
+            ("zoo", "single", 0.1),
+            ("zoo", "ensemble", 0.4),
         )
-    ]  # fmt: skip
+    ]
     assert page_of(tmp_path, rows).texts["b"] == ["90.0 %", "40.0 %"]
 
 
 @pytest.mark.parametrize("as_mapping", [False, True])
 def test_the_gravest_row_is_the_verdict(as_mapping: bool, tmp_path: Path) -> None:
     rows = [
-        audit_row("A1", "PASS"), audit_row("B1", "WARN", reason="<b>"),
+        audit_row("A1", "PASS"),
+        audit_row("B1", "WARN", reason="<b>"),
         audit_row("C1", "NOT_RUN", figure=None),
-    ]  # fmt: skip
+    ]
     audit = {"rows": rows} if as_mapping else rows
     page = page_of(tmp_path / "a", audit=audit)
     assert page.texts["span"][-2:] == ["WARN", "(0 FAIL, 1 WARN, 1 PASS, 1 NOT_RUN)"]
@@ -118,9 +128,12 @@ def test_the_gravest_row_is_the_verdict(as_mapping: bool, tmp_path: Path) -> Non
 def test_the_verdict_of_each_defense_stands_beside_its_numbers(tmp_path: Path) -> None:
     verdicts = [
         {"defense": "none", "headline": 0.25, "rows": [audit_row("A1", "PASS")]},
-        {"defense": "rse", "headline": 0.65, "rows": [audit_row("A1", "WARN"),
-                                                      audit_row("D4", "FAIL")]},
-    ]  # fmt: skip
+        {
+            "defense": "rse",
+            "headline": 0.65,
+            "rows": [audit_row("A1", "WARN"), audit_row("D4", "FAIL")],
+        },
+    ]
     page = page_of(tmp_path, audit={"norm": "l2", "epsilon": 0.5, "verdicts": verdicts})
     spans = page.texts["span"]
     assert "FAIL: upper bound only" in spans and "PASS" in spans

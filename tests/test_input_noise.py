@@ -96,17 +96,27 @@ def test_a_noise_layer_that_several_models_share_is_found_in_each() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: network(init_noise=0.0, inner_noise=0.0),
-         "must add noise to its pixels at inference"),
-        (lambda: network(active="training"),
-         "must add noise to its pixels at inference.*active='train"),
-        (lambda: network(distribution="uniform"),
-         "must be Gaussian.*Received: distribution='uniform'"),
+        (
+            lambda: network(init_noise=0.0, inner_noise=0.0),
+            "must add noise to its pixels at inference",
+        ),
+        (
+            lambda: network(active="training"),
+            "must add noise to its pixels at inference.*active='train",
+        ),
+        (
+            lambda: network(distribution="uniform"),
+            "must be Gaussian.*Received: distribution='uniform'",
+        ),
         (lambda: network(distribution="laplace"), "must be Gaussian"),
-        (lambda: network("vgg16", init_noise_at="second_conv"),
-         "init_noise must go before the first convolution.*'second_conv'"),
-        (lambda: network(dtype="mixed_bfloat16"),
-         "float32: half precision.*Received: noise in bfloat16"),
+        (
+            lambda: network("vgg16", init_noise_at="second_conv"),
+            "init_noise must go before the first convolution.*'second_conv'",
+        ),
+        (
+            lambda: network(dtype="mixed_bfloat16"),
+            "float32: half precision.*Received: noise in bfloat16",
+        ),
         (lambda: network(dtype="mixed_float16"), "half precision.*Received: noise in float16"),
         (lambda: network(init_noise=0.0), "before anything else touches them"),
         (lambda: behind(keras.layers.Rescaling(1 / 0.3)), "before anything else touches them"),
@@ -115,12 +125,16 @@ def test_a_noise_layer_that_several_models_share_is_found_in_each() -> None:
         (lambda: Subclassed(), "before anything else touches them.*cannot be found"),
         (lambda: plain(), "must add noise to its pixels"),
         (lambda: lambda images: images, "must add noise to its pixels"),
-        (lambda: AveragedEnsemble([network(), network(init_noise=0.2)]),
-         r"same noise on the pixels.*Received: standard deviations \[0.2, 0.3\]"),
-        (lambda: AveragedEnsemble([network(), network(distribution="uniform")]),
-         "must be Gaussian"),
+        (
+            lambda: AveragedEnsemble([network(), network(init_noise=0.2)]),
+            r"same noise on the pixels.*Received: standard deviations \[0.2, 0.3\]",
+        ),
+        (
+            lambda: AveragedEnsemble([network(), network(distribution="uniform")]),
+            "must be Gaussian",
+        ),
     ],
-)  # fmt: skip
+)
 def test_no_certificate_rests_on_other_noise(build: Build, message: str) -> None:
     model = build()
     with pytest.raises(ValueError, match=f"^certify: .*{message}") as caught:

@@ -170,13 +170,32 @@ def test_an_ensemble_goes_with_any_way_to_train_a_network(ensemble: str) -> None
     assert is_defense(f"{ensemble}+rse+fast_training")
 
 
-@pytest.mark.parametrize("name", [
-    "", "+", "rse+", "+rse", "magic", "ensemble_bagging+", "ensemble_bagging+magic",
-    "rse+ensemble_bagging", "rse+distillation", "ensemble_bagging+ensemble_mixed",
-    "ensemble_bagging+rse+rse", "rse+none", "rse+consistency", "fast_training+rse", "rse+magic",
-    "none+fast_training", "rse+fast_training+pgd_training", "rse+ensemble_bagging+fast_training",
-    "ensemble_bagging+rse+", "Ensemble_bagging", "ensemble_bagging + rse",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "+",
+        "rse+",
+        "+rse",
+        "magic",
+        "ensemble_bagging+",
+        "ensemble_bagging+magic",
+        "rse+ensemble_bagging",
+        "rse+distillation",
+        "ensemble_bagging+ensemble_mixed",
+        "ensemble_bagging+rse+rse",
+        "rse+none",
+        "rse+consistency",
+        "fast_training+rse",
+        "rse+magic",
+        "none+fast_training",
+        "rse+fast_training+pgd_training",
+        "rse+ensemble_bagging+fast_training",
+        "ensemble_bagging+rse+",
+        "Ensemble_bagging",
+        "ensemble_bagging + rse",
+    ],
+)
 def test_other_combinations_are_no_defense(name: str, tmp_path: pathlib.Path) -> None:
     assert not is_defense(name)
     with pytest.raises(KeyError):
@@ -199,11 +218,15 @@ def test_every_member_of_a_combination_is_trained_by_the_defense(tmp_path: pathl
     for asked, replicate in zip(trainer.trainers, replicates, strict=True):
         np.testing.assert_array_equal(asked.dataset.train.images, replicate.images)
     assert [asked.label for asked in trainer.trainers] == [
-        f"ensemble_bagging+rse, member {n}/3" for n in (1, 2, 3)]  # fmt: skip
+        f"ensemble_bagging+rse, member {n}/3" for n in (1, 2, 3)
+    ]
     trainer, _ = train("ensemble_mixed+adversarial_training")
     assert {objective for _, objective, *_ in trainer.fits} == {AdversarialTraining(0.2, 0.5)}
     assert [(s.extra_filters, s.extra_convolution) for s, *_ in trainer.fits] == [
-        (0, 0), (8, 0), (0, 8)]  # fmt: skip
+        (0, 0),
+        (8, 0),
+        (0, 8),
+    ]
     trainer, model = train("ensemble_random_init+distillation")
     teachers, students = trainer.models[::2], trainer.models[1::2]
     assert model.members == students

@@ -247,11 +247,18 @@ def test_most_results_on_a_random_model_hold_in_fresh_draws(kind: Any) -> None:
     assert beyond.mean() < 0 and held.mean() > 0.6
 
 
-@pytest.mark.parametrize("settings, name", [
-    ({"steps": 0}, "steps"), ({"gamma": 1.0}, "gamma"), ({"gamma": 0.0}, "gamma"),
-    ({"relative_step": 0.0}, "relative_step"), ({"selection_draws": 0}, "selection_draws"),
-    ({"levels": 1}, "levels"), ({"norm": "l1"}, "norm"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, name",
+    [
+        ({"steps": 0}, "steps"),
+        ({"gamma": 1.0}, "gamma"),
+        ({"gamma": 0.0}, "gamma"),
+        ({"relative_step": 0.0}, "relative_step"),
+        ({"selection_draws": 0}, "selection_draws"),
+        ({"levels": 1}, "levels"),
+        ({"norm": "l1"}, "norm"),
+    ],
+)
 def test_bad_hyperparameters_are_refused(settings: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"FMN: {name} must be .*Received"):
         FMN(two_classes, **settings)

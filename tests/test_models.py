@@ -121,8 +121,10 @@ def test_logits_are_float32_and_the_rest_low_precision_under_a_mixed_policy(name
 
 
 def test_logits_of_a_mixed_policy_are_those_of_float32_to_its_precision() -> None:
-    quiet = [models.build("mnist_cnn", input_shape=(28, 28, 1), dtype=dtype)
-             for dtype in ("float32", "mixed_bfloat16")]  # fmt: skip
+    quiet = [
+        models.build("mnist_cnn", input_shape=(28, 28, 1), dtype=dtype)
+        for dtype in ("float32", "mixed_bfloat16")
+    ]
     quiet[1].set_weights(quiet[0].get_weights())
     images = tf.random.stateless_uniform((4, 28, 28, 1), (1, 2))
     expected, actual = (network(images).numpy() for network in quiet)
@@ -142,9 +144,13 @@ def test_split_convolution_of_resnext_is_a_grouped_convolution(
         noise = noise_before(parts[0])
         split = keras.Model(noise.output, join.output)
         grouped = keras.layers.Conv2D(
-            join.output.shape[-1], 3, groups=2, padding="same", use_bias=False,
+            join.output.shape[-1],
+            3,
+            groups=2,
+            padding="same",
+            use_bias=False,
             strides=parts[0].strides,
-        )  # fmt: skip
+        )
         grouped.build(noise.output.shape)
         grouped.set_weights([np.concatenate([part.get_weights()[0] for part in parts], axis=-1)])
         x = tf.random.stateless_normal((2, *noise.output.shape[1:]), (1, 2))

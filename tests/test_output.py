@@ -37,10 +37,17 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[Co
     """A run on a few small images."""
     monkeypatch.setattr(experiment, "load_data", lambda config: TINY)
     yield Config(
-        dataset="mnist_5k", epochs=1, attack=("bim",), attack_steps=2, num_images=8,
-        num_draws=(2,), eval_seeds=1, members=2, workdir=str(tmp_path / "run"),
+        dataset="mnist_5k",
+        epochs=1,
+        attack=("bim",),
+        attack_steps=2,
+        num_images=8,
+        num_draws=(2,),
+        eval_seeds=1,
+        members=2,
+        workdir=str(tmp_path / "run"),
         defense=("none", "rse", "distillation", "ensemble_random_init"),
-    )  # fmt: skip
+    )
 
 
 def launched(monkeypatch: pytest.MonkeyPatch, run: Any, *arguments: str) -> None:
@@ -60,9 +67,13 @@ def test_a_dry_run_tells_what_is_trained_and_what_the_rest_costs(
     # Two of the six are the same plain network.
     named = [line for line in before.splitlines() if line.endswith("is to train")]
     assert [line.split(":")[0] for line in named] == [
-        "none", "rse", "distillation", "distillation",
-        "ensemble_random_init", "ensemble_random_init",
-    ]  # fmt: skip
+        "none",
+        "rse",
+        "distillation",
+        "distillation",
+        "ensemble_random_init",
+        "ensemble_random_init",
+    ]
     assert len({line.split()[1] for line in named}) == 5
     # One epoch of 128 images: three passes of each, four where a teacher is asked.
     assert f"training: {128 * (3 + 3 + 3 + 4 + 3):.3g} passes" in before

@@ -78,7 +78,9 @@ def test_its_options_are_flags(lighten: str) -> None:
     run = parse("--attack=lighten", "--lightness=0.1,1/2", "--rounds=3")
     assert (run.lightness, run.rounds) == ((0.1, 0.5), 3)
     assert run.attack_points("lighten") == [
-        {"lightness": 0.1, "rounds": 3}, {"lightness": 0.5, "rounds": 3}]  # fmt: skip
+        {"lightness": 0.1, "rounds": 3},
+        {"lightness": 0.5, "rounds": 3},
+    ]
     assert parse(*run.as_flags()) == run
     assert parse("--attack=lighten").attack_points("lighten") == [{"lightness": 0.25, "rounds": 2}]
 
@@ -116,10 +118,22 @@ def test_it_runs_resumes_and_is_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     workdir = tmp_path / "run"
-    monkeypatch.setattr(sys, "argv", [
-        "main", "--attack=lighten", "--lightness=0,0.3", "--rounds=3", "--defense=none",
-        "--epochs=1", "--num_images=20", "--eval_seeds=1", "--num_draws=1",
-        f"--workdir={workdir}"])  # fmt: skip
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "main",
+            "--attack=lighten",
+            "--lightness=0,0.3",
+            "--rounds=3",
+            "--defense=none",
+            "--epochs=1",
+            "--num_images=20",
+            "--eval_seeds=1",
+            "--num_draws=1",
+            f"--workdir={workdir}",
+        ],
+    )
     runpy.run_module("rse_tf.main", run_name="__main__")
     assert "lighten" in capsys.readouterr().out
     first = read_json(workdir / "result.json")

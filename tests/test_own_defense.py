@@ -160,9 +160,18 @@ def test_it_runs_resumes_and_is_reported(
         return capsys.readouterr().out
 
     names = ["label_smoothing", "ensemble_bagging+label_smoothing"]
-    out = call("main", "--dataset=stripes", f"--defense={','.join(names)}", "--members=1",
-               "--rounds=1", "--attack=fgsm", "--epsilon=0.1", "--eval_seeds=1", "--num_draws=2",
-               f"--workdir={workdir}")  # fmt: skip
+    out = call(
+        "main",
+        "--dataset=stripes",
+        f"--defense={','.join(names)}",
+        "--members=1",
+        "--rounds=1",
+        "--attack=fgsm",
+        "--epsilon=0.1",
+        "--eval_seeds=1",
+        "--num_draws=2",
+        f"--workdir={workdir}",
+    )
     assert "label_smoothing" in out
     first = read_json(workdir / "result.json")
     assert {row.defense for row in first.rows} == set(names)
@@ -181,7 +190,8 @@ def test_it_runs_resumes_and_is_reported(
     call("main", f"--flagfile={workdir}/flags.txt")
     again = read_json(workdir / "result.json")
     assert [dataclasses.replace(row, seconds=None) for row in again.rows] == [
-        dataclasses.replace(row, seconds=None) for row in first.rows]  # fmt: skip
+        dataclasses.replace(row, seconds=None) for row in first.rows
+    ]
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert "label_smoothing" in call("report", f"--output={tmp_path}/report", str(workdir))
 

@@ -20,13 +20,15 @@ from rse_tf.reporting import read_json
 
 
 def network(classes: int = 10, ending: str | None = None, side: int = 28) -> keras.Model:
-    return keras.Sequential([
-        keras.layers.Input((side, side, 1)),
-        keras.layers.Rescaling(2.0, -1.0),
-        keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
-        keras.layers.Flatten(),
-        keras.layers.Dense(classes, activation=ending),
-    ])  # fmt: skip
+    return keras.Sequential(
+        [
+            keras.layers.Input((side, side, 1)),
+            keras.layers.Rescaling(2.0, -1.0),
+            keras.layers.Conv2D(8, 5, strides=3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation=ending),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -149,10 +149,14 @@ def test_settings_of_a_defense_are_compared_with_the_papers_and_the_sources(
 def test_a_spread_says_what_it_is_over() -> None:
     seeds = attacked("none", 0.1, 0.5, eval_seeds=3, accuracy_std=0.0125)
     members = attacked("distillation", 0.1, 0.5, accuracy_std_members=0.25, eval_seeds=3)
-    texts = [TABLES["rse/table2"].format(rows, "")
-             for rows in ([seeds], [members], [seeds, members])]  # fmt: skip
-    notes = ["over evaluation seeds.", "over members.",
-             "over evaluation seeds, and over members where a cell is a mean over these."]
+    texts = [
+        TABLES["rse/table2"].format(rows, "") for rows in ([seeds], [members], [seeds, members])
+    ]
+    notes = [
+        "over evaluation seeds.",
+        "over members.",
+        "over evaluation seeds, and over members where a cell is a mean over these.",
+    ]
     for text, note in zip(texts, notes, strict=True):
         assert f"± is the standard deviation {note}" in text
     assert "50.00 ± 1.25" in texts[2] and "50.00 ± 25.00" in texts[2]

@@ -64,11 +64,20 @@ def test_ensembles_table_4_sets_single_networks_beside_ensembles() -> None:
     ]
     main, ours = tables(TABLES["ensembles/table4"].format(rows, ""))
     assert [line[0] for line in main[1:]] == [
-        "Bagging", "Adv. Train.", "Def. Dist.", "Bagging + Adv. Train.", "Bagging + Def. Dist.",
-    ]  # fmt: skip
+        "Bagging",
+        "Adv. Train.",
+        "Def. Dist.",
+        "Bagging + Adv. Train.",
+        "Bagging + Def. Dist.",
+    ]
     assert main[1][1:] == [
-        "– (99.27)", "– (57.16)", "– (92.33)", "62.50 (84.15)", "– (35.71)", "– (71.66)",
-    ]  # fmt: skip
+        "– (99.27)",
+        "– (57.16)",
+        "– (92.33)",
+        "62.50 (84.15)",
+        "– (35.71)",
+        "– (71.66)",
+    ]
     assert main[2][4] == "25.00 (77.12)" and main[3][6] == "12.50 (36.35)"
     assert main[5][6] == "50.00 (45.69)"
     assert ours[0][1:] == ["MNIST: FGSM", "MNIST: BIM", "CIFAR-10: FGSM", "CIFAR-10: BIM"]
@@ -85,9 +94,7 @@ def test_the_small_mnist_stands_in_for_the_whole_and_is_marked() -> None:
 
 def test_figure_1_lists_predictions() -> None:
     images = np.zeros((2, 4, 4, 1))
-    gallery = Gallery(
-        "none", images, images, dataset="mnist", labels="01", predicted="68"
-    )
+    gallery = Gallery("none", images, images, dataset="mnist", labels="01", predicted="68")
     text = TABLES["ensembles/figure1"].format([], "", [gallery])
     assert "Ours, MNIST, class → prediction: 0 → 6, 1 → 8." in text
     assert "The paper's ten MNIST images are predicted: 6, 8, 1, 5, 9, 3, 0, 2, 2, 4." in text

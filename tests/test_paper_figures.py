@@ -152,8 +152,11 @@ def test_ensembles_figure_2_has_a_bar_and_a_mark_for_each_number() -> None:
         [68.26, 67.68, 71.66, 72.77]
     )
     assert [text.get_text() for text in axes.get_xticklabels()] == [
-        "Rand. Ini.", "Mix. Mod.", "Bagging", "Gauss Noise",
-    ]  # fmt: skip
+        "Rand. Ini.",
+        "Mix. Mod.",
+        "Bagging",
+        "Gauss Noise",
+    ]
 
 
 def test_zoo_has_bars_of_shares() -> None:
@@ -162,8 +165,10 @@ def test_zoo_has_bars_of_shares() -> None:
     (axes,) = figure_of("rse/zoo", [row]).axes
     bars = {c.get_label(): c[0].get_height() for c in axes.containers}
     assert bars == {
-        "clean accuracy (%)": 87.5, "accuracy (%)": 75.0, "success rate (%)": 25.0,
-    }  # fmt: skip
+        "clean accuracy (%)": 87.5,
+        "accuracy (%)": 75.0,
+        "success rate (%)": 25.0,
+    }
 
 
 def images(count: int, side: int, channels: int, seed: int) -> np.ndarray:

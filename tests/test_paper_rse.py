@@ -25,13 +25,20 @@ def test_rse_table_2_puts_each_row_beside_its_number() -> None:
     assert table[0] == ["defense", *(f"c = {const:g}" for const in CONSTS)]
     labels = [line[0] for line in table[1:]]
     assert labels[0] == "RSE" and labels[2:] == [
-        "Adv retraining", "Robust Opt+BReLU", "Distill", "No defense",
-    ]  # fmt: skip
+        "Adv retraining",
+        "Robust Opt+BReLU",
+        "Distill",
+        "No defense",
+    ]
     assert "2nd convolution (ours)" in labels[1]
     # (10 i + j) / 64 of defense i and const j, and the table as printed.
     assert table[1][1:] == [
-        "0.00 (90.00)", "1.56 (86.06)", "3.12 (79.44)", "4.69 (67.19)", "6.25 (34.75)",
-    ]  # fmt: skip
+        "0.00 (90.00)",
+        "1.56 (86.06)",
+        "3.12 (79.44)",
+        "4.69 (67.19)",
+        "6.25 (34.75)",
+    ]
     # The table's noise is said to be before the first convolution, the sweep's is not.
     assert table[2][1:] == [f"– ({n}§)" for n in ("90.00", "86.06", "79.44", "67.19", "34.75")]
     assert table[4][2] == "32.81 (47.93)"  # i = 2, j = 1: 21 / 64
@@ -66,8 +73,12 @@ def test_table_3_squares_distortions(name: str) -> None:
     (table,) = tables(text)
     assert table[0][1:] == "bird car cat deer dog frog horse plane truck".split()
     assert [line[0] for line in table[1:]] == [
-        "No defense", "Defensive distill", "Adv. retraining", "Robust Opt. + BReLU", "RSE",
-    ]  # fmt: skip
+        "No defense",
+        "Defensive distill",
+        "Adv. retraining",
+        "Robust Opt. + BReLU",
+        "RSE",
+    ]
     assert table[1][1:3] == ["0.00 (1.94)", "0.02 (0.31)"]  # (1 / 8)**2
     assert table[2][3] == "1.56 (13.78)"  # distillation is i = 1, cat j = 2: (10 / 8)**2
     assert table[3][1] == "9.00 (2.58)"  # adversarial retraining is i = 3
@@ -95,8 +106,12 @@ def test_figure_3_has_a_column_per_level_of_noise() -> None:
     rows = [attacked("rse", 1.0, (i + 1) / 8, noise=noise(*x)) for i, x in enumerate(levels)]
     (table,) = tables(TABLES["rse/figure3"].format(rows, ""))
     assert table[0] == [
-        "attack", "no noise", "init 0.1, inner 0.05", "init 0.1, inner 0.2", "init 0.4, inner 0.1",
-    ]  # fmt: skip
+        "attack",
+        "no noise",
+        "init 0.1, inner 0.05",
+        "init 0.1, inner 0.2",
+        "init 0.4, inner 0.1",
+    ]
     (line,) = [line for line in table if line[0] == "c = 1"]
     assert line == ["c = 1", "– (0.62)", "37.50", "25.00", "12.50 (0.75§)"]
 

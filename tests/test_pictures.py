@@ -39,21 +39,26 @@ def trained(row: Row, epochs: int, **changes: Any) -> Row:
 def test_a_heading_says_what_was_attacked_how_often_and_on_what() -> None:
     rows = [trained(make_row("none"), 8), trained(attacked("rse", 0.1), 8, num_draws=50)]
     assert heading_of(rows) == (
-        "CIFAR-10, vgg16, Carlini-Wagner L2", "1,600 images, 8 epochs, 50 draws", ""
-    )  # fmt: skip
+        "CIFAR-10, vgg16, Carlini-Wagner L2",
+        "1,600 images, 8 epochs, 50 draws",
+        "",
+    )
     # What is not the same in all rows is a range, or left out.
     rows += [trained(make_row("rse", "fgsm", num_images=100, num_draws=1), 20)]
     assert heading_of(rows) == (
-        "CIFAR-10, vgg16", "100 to 1,600 images, 8 to 20 epochs, 1 to 50 draws", ""
-    )  # fmt: skip
+        "CIFAR-10, vgg16",
+        "100 to 1,600 images, 8 to 20 epochs, 1 to 50 draws",
+        "",
+    )
     assert counts_of([make_row("none", num_images=1)]) == "1 image"
 
 
 def test_norms_have_axes_of_their_own() -> None:
     rows = [
         make_row("x", "pgd", parameters={"epsilon": epsilon, "norm": norm})
-        for norm, epsilons in (("linf", (0.1, 0.2)), ("l2", (1.0, 2.0))) for epsilon in epsilons
-    ]  # fmt: skip
+        for norm, epsilons in (("linf", (0.1, 0.2)), ("l2", (1.0, 2.0)))
+        for epsilon in epsilons
+    ]
     figure = draw_accuracy_vs_strength(rows)
     assert figure.get_suptitle().startswith("CIFAR-10, vgg16, PGD\n")
     titles = [axes.get_title() for axes in figure.axes]
@@ -123,8 +128,11 @@ def test_a_single_strength_is_named_below_its_points(saved: list[Figure]) -> Non
 
 def test_curves_that_lie_on_each_other_are_told_apart(saved: list[Figure]) -> None:
     values = {"low": (0.5, 0.25), "same": (0.5, 0.25), "touching": (0.9, 0.25), "apart": (1.0, 0.8)}
-    rows = [attacked(name, const, accuracy) for name, pair in values.items()
-            for const, accuracy in zip((0.1, 1.0), pair)]  # fmt: skip
+    rows = [
+        attacked(name, const, accuracy)
+        for name, pair in values.items()
+        for const, accuracy in zip((0.1, 1.0), pair)
+    ]
     reporting.plot_accuracy_vs_strength(rows, "")
     lines = curves(saved[0])
     widths = {name: (line.get_markersize(), line.get_linewidth()) for name, line in lines.items()}
@@ -189,8 +197,12 @@ def test_a_gallery_names_its_attack_and_marks_what_failed(saved: list[Figure]) -
     clean = np.full((3, 8, 8, 1), 0.5)
     after = clean + np.array([0.25, -0.125, 0.0]).reshape(3, 1, 1, 1)
     names = {"labels": ["cat", "dog", "cow"], "predicted": ["dog", "dog", "cow"]}
-    about = {"dataset": "cifar10", "model": "vgg16", "attack": "carlini_wagner",
-             "strength": "const=10"}  # fmt: skip
+    about = {
+        "dataset": "cifar10",
+        "model": "vgg16",
+        "attack": "carlini_wagner",
+        "strength": "const=10",
+    }
     rows = [trained(attacked("rse", 10.0), 8)]
     reporting.plot_gallery(Gallery("rse", clean, after, **about, **names), "", rows=rows)
     aims = {**names, "targets": ["dog", "cow", "cow"]}
@@ -200,13 +212,17 @@ def test_a_gallery_names_its_attack_and_marks_what_failed(saved: list[Figure]) -
         "RSE under Carlini-Wagner L2, c = 10",
         "CIFAR-10, vgg16, 1,600 images, 8 epochs, 50 draws",
     ]
-    titles = [[text.get_text().replace("\n", " ") for text in figure.axes[0].get_xticklabels()]
-              for figure in saved]  # fmt: skip
+    titles = [
+        [text.get_text().replace("\n", " ") for text in figure.axes[0].get_xticklabels()]
+        for figure in saved
+    ]
     failed = "attack failed"
     assert titles[0] == ["cat → dog", f"dog → dog {failed}", f"cow → cow {failed}"]
     assert titles[1] == [
-        "cat → dog (aim: dog)", f"dog → dog (aim: cow) {failed}", "cow → cow (aim: cow)",
-    ]  # fmt: skip
+        "cat → dog (aim: dog)",
+        f"dog → dog (aim: cow) {failed}",
+        "cow → cow (aim: cow)",
+    ]
     texts = [text.get_text() for text in untargeted.axes[0].texts]
     assert [text for text in texts if text] == ["L2 = 2", "L2 = 1", "unchanged"]  # 8 * |change|
     assert untargeted.axes[1].get_ylim() == (-0.25, 0.25)  # the colour bar

@@ -108,15 +108,25 @@ def test_an_interval_rounds_a_part_of_a_success_outwards() -> None:
 
 
 def test_the_terminal_shows_three_accuracies_and_says_what_they_are() -> None:
-    three = {"accuracy_low": 0.5, "accuracy_high": 0.7, "average": 0.55, "average_std": 0.01,
-             "worst_of_10": 0.45}  # fmt: skip
-    rows = [attacked(accuracy=0.6, eval_seeds=3, accuracy_std=0.01, **three),
-            make_row("none", accuracy=0.9, accuracy_low=0.8, accuracy_high=0.95, average=0.9,
-                     worst_of_10=0.9)]  # fmt: skip
+    three = {
+        "accuracy_low": 0.5,
+        "accuracy_high": 0.7,
+        "average": 0.55,
+        "average_std": 0.01,
+        "worst_of_10": 0.45,
+    }
+    rows = [
+        attacked(accuracy=0.6, eval_seeds=3, accuracy_std=0.01, **three),
+        make_row(
+            "none", accuracy=0.9, accuracy_low=0.8, accuracy_high=0.95, average=0.9, worst_of_10=0.9
+        ),
+    ]
     header, _, noisy, plain, *notes = reporting.format_table(rows).splitlines()
-    for name, first, second in (("95 % interval", "50.0-70.0", "80.0-95.0"),
-                                ("average %", "55.00", "-"),
-                                ("worst of 10 %", "45.00", "-")):  # fmt: skip
+    for name, first, second in (
+        ("95 % interval", "50.0-70.0", "80.0-95.0"),
+        ("average %", "55.00", "-"),
+        ("worst of 10 %", "45.00", "-"),
+    ):
         end = header.index(name) + len(name)  # the columns are aligned to the right
         assert noisy[:end].endswith(first) and plain[:end].endswith(second)
         assert any(note.startswith(f"{name}: ") for note in notes)
@@ -129,4 +139,7 @@ def test_every_stream_of_random_numbers_is_there_once() -> None:
     assert len(set(streams.values())) == len(streams)
     # Cached images and trained networks are found by these.
     assert (streams["ATTACK"], streams["BAGGING"], streams["GAUSS_NOISE"]) == (
-        0xA77AC, 0xBA66, 0x6A55)  # fmt: skip
+        0xA77AC,
+        0xBA66,
+        0x6A55,
+    )

@@ -51,19 +51,39 @@ def test_a_network_too_large_for_the_images_leaves_no_folder(
 @pytest.mark.parametrize(
     ("program", "settings", "error", "message"),
     [
-        (experiment.run, {"image_class": "cat"}, DataError,
-         "classes of mnist_5k are 0, 1, .* Received: 'cat'"),
-        (experiment.run, {"image_class": "1", "target_class": ("2", "dog")}, DataError,
-         "Received: 'dog'"),
+        (
+            experiment.run,
+            {"image_class": "cat"},
+            DataError,
+            "classes of mnist_5k are 0, 1, .* Received: 'cat'",
+        ),
+        (
+            experiment.run,
+            {"image_class": "1", "target_class": ("2", "dog")},
+            DataError,
+            "Received: 'dog'",
+        ),
         (experiment.run, {"resize": (28,), "attack": ("zoo",)}, ConfigError, "--resize must be"),
-        (experiment.evaluate, {"defense": ("rse",)}, NotTrainedError,
-         "^rse: no trained network in .*mnist_cnn-noisy-.*; run `python -m rse_tf.train`"),
-        (experiment.evaluate, {"defense": ("distillation",)}, NotTrainedError,
-         "^distillation: no trained network in .*mnist_cnn-plain-"),
-        (experiment.evaluate, {"defense": ("ensemble_bagging+rse",)}, NotTrainedError,
-         r"^ensemble_bagging\+rse: no trained network in .*mnist_cnn-noisy-"),
+        (
+            experiment.evaluate,
+            {"defense": ("rse",)},
+            NotTrainedError,
+            "^rse: no trained network in .*mnist_cnn-noisy-.*; run `python -m rse_tf.train`",
+        ),
+        (
+            experiment.evaluate,
+            {"defense": ("distillation",)},
+            NotTrainedError,
+            "^distillation: no trained network in .*mnist_cnn-plain-",
+        ),
+        (
+            experiment.evaluate,
+            {"defense": ("ensemble_bagging+rse",)},
+            NotTrainedError,
+            r"^ensemble_bagging\+rse: no trained network in .*mnist_cnn-noisy-",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_refused_run_leaves_no_folder(
     program: Callable[[Config], Any],
     settings: dict[str, Any],
@@ -100,8 +120,11 @@ def test_training_trains_the_substitute_too(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, float]] = []
-    monkeypatch.setattr(Trainer, "fit", lambda self, spec, *_: asked.append(
-        (self.settings.seed, spec.noise.init_noise)))  # fmt: skip
+    monkeypatch.setattr(
+        Trainer,
+        "fit",
+        lambda self, spec, *_: asked.append((self.settings.seed, spec.noise.init_noise)),
+    )
     settings = {"defense": ("none",), "substitute": "rse", "workdir": str(tmp_path / "run")}
     experiment.train(Config(**settings, seed=3))  # type: ignore[arg-type]
     assert asked == [(3, 0.0), (4, 0.4)]
@@ -118,9 +141,7 @@ def finish(folder: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("name", ["result.json", "gallery_none.npz"])
 @pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 1}', b"[1]", b"\xff\xfe"])
-def test_a_report_names_the_damaged_file(
-    name: str, content: bytes, tmp_path: pathlib.Path
-) -> None:
+def test_a_report_names_the_damaged_file(name: str, content: bytes, tmp_path: pathlib.Path) -> None:
     for run in ("a", "b"):
         finish(tmp_path / run)
     (tmp_path / "b" / name).write_bytes(content)

@@ -166,9 +166,11 @@ def test_a_noisy_model_is_the_ensemble_over_its_frozen_draws(
     trace = np.mean([np.trace(hessian) for hessian in hessians])
     tolerance = 5 * hutchinson_std_dev(np.stack(hessians), 200)
     mean_loss_trace = np.mean(  # what averaging the draws' losses would give instead
-        [np.trace(WEIGHTS @ (np.diag(q) - np.outer(q, q)) @ WEIGHTS.T)
-         for q in probabilities(noisy.reshape(-1, PIXELS))]
-    )  # fmt: skip
+        [
+            np.trace(WEIGHTS @ (np.diag(q) - np.outer(q, q)) @ WEIGHTS.T)
+            for q in probabilities(noisy.reshape(-1, PIXELS))
+        ]
+    )
     assert abs(found.hessian_trace - trace) < tolerance < abs(mean_loss_trace - trace)
 
 
@@ -211,10 +213,16 @@ def test_batches_change_nothing_and_seeds_do(noise: float, smoothing: float | No
     def measured(seed: int = 0, batch_size: int = 100) -> list[float]:
         return as_row(
             measure_regularity(
-                model, IMAGES, LABELS, num_draws=4, probes=2, smoothing=smoothing, seed=seed,
+                model,
+                IMAGES,
+                LABELS,
+                num_draws=4,
+                probes=2,
+                smoothing=smoothing,
+                seed=seed,
                 batch_size=batch_size,
             )
-        )  # fmt: skip
+        )
 
     first = measured()
     model(IMAGES)  # what the noise did in between does not matter

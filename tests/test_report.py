@@ -43,8 +43,19 @@ def test_the_report_names_its_files_and_leaves_out_what_is_no_picture(
 
 def test_a_gallery_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
     clean, adversarial = np.random.default_rng(0).uniform(size=(2, 3, 4, 4, 1))
-    first = Gallery("b", clean, adversarial, "digits", ["x"] * 3, ["y"] * 3, ["y"] * 3, "run",
-                    "cnn", "bim", "epsilon=0.1")  # fmt: skip
+    first = Gallery(
+        "b",
+        clean,
+        adversarial,
+        "digits",
+        ["x"] * 3,
+        ["y"] * 3,
+        ["y"] * 3,
+        "run",
+        "cnn",
+        "bim",
+        "epsilon=0.1",
+    )
     second = Gallery("a", adversarial, clean)
     for gallery in (first, second):
         save_gallery(gallery, tmp_path / f"gallery_{gallery.run}_{gallery.defense}.npz")
@@ -59,8 +70,14 @@ def test_a_gallery_comes_back_from_its_file(tmp_path: pathlib.Path) -> None:
 
 def test_a_gallery_of_an_earlier_version_is_read(tmp_path: pathlib.Path) -> None:
     images = np.zeros((1, 4, 4, 1))
-    np.savez(tmp_path / "gallery_rse.npz", defense="rse", clean=images, adversarial=images,
-             titles=["a -> b"], labels=["a"])  # fmt: skip
+    np.savez(
+        tmp_path / "gallery_rse.npz",
+        defense="rse",
+        clean=images,
+        adversarial=images,
+        titles=["a -> b"],
+        labels=["a"],
+    )
     (gallery,) = load_galleries(tmp_path)
     assert (gallery.defense, list(gallery.labels), gallery.run) == ("rse", ["a"], "")
 
@@ -72,8 +89,9 @@ def test_several_runs_are_told_apart_and_keep_their_pictures(
     for name, value in runs.items():
         folder = tmp_path / "runs" / name
         row = attacked("none", 1.0, value)
-        write_json([row, make_row("none", "none", value)], folder / "result.json", flags={},
-                   versions={})  # fmt: skip
+        write_json(
+            [row, make_row("none", "none", value)], folder / "result.json", flags={}, versions={}
+        )
         save_gallery(make_gallery("none", value=value), folder / "gallery_none.npz")
     output = tmp_path / "report"
     # A run that is named twice counts once.
@@ -81,7 +99,8 @@ def test_several_runs_are_told_apart_and_keep_their_pictures(
     report.main(["report", *both, f"--output={output}"])
     rows = read_json(output / "result.json").rows
     assert [(row.run, row.score.accuracy) for row in rows] == [
-        (name, value) for name, value in runs.items() for _ in range(2)]  # fmt: skip
+        (name, value) for name, value in runs.items() for _ in range(2)
+    ]
     galleries = {gallery.run: gallery for gallery in load_galleries(output)}
     for name, value in runs.items():
         assert (galleries[name].clean == value).all()
@@ -114,7 +133,8 @@ def test_runs_are_compared_by_what_differs(
     with open(output / "runs.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [set(line) for line in lines] == 2 * [
-        {"run", "epochs", "learning_rate", "defense", "clean %", "lowest %", "under"}]  # fmt: skip
+        {"run", "epochs", "learning_rate", "defense", "clean %", "lowest %", "under"}
+    ]
     assert [list(line.values()) for line in lines] == [
         ["one", "8", "-", "none", "90.00", "25.00", "carlini_wagner, c = 1"],
         ["two", "20", "0.1", "none", "90.00", "-", "-"],

@@ -138,7 +138,9 @@ def test_epochs_of_an_earlier_version_come_from_the_flags(tmp_path: Path) -> Non
     rows = [attacked(), attacked(training={"epochs": 3})]
     reporting.write_json(rows, path, flags={"epochs": 8}, versions={})
     assert [row.training for row in reporting.read_json(path).rows] == [
-        {"epochs": 8}, {"epochs": 3}]  # fmt: skip
+        {"epochs": 8},
+        {"epochs": 3},
+    ]
 
 
 def test_the_spread_over_members_has_a_column_of_its_own() -> None:

@@ -82,11 +82,16 @@ def test_clean_rows_join_the_curve_of_what_is_scored() -> None:
 
 
 def test_two_runs_of_one_defense_are_two_curves() -> None:
-    rows = [dataclasses.replace(row, run=run) for run in ("first", "runs/second")
-            for row in (make_row(), attacked(), attacked("rse", 1.0))]  # fmt: skip
+    rows = [
+        dataclasses.replace(row, run=run)
+        for run in ("first", "runs/second")
+        for row in (make_row(), attacked(), attacked("rse", 1.0))
+    ]
     (panel,) = panels(rows)
     assert {series.label: (*series.clean, *series.rows) for series in panel.series} == {
-        "first, RSE": tuple(rows[:3]), "runs/second, RSE": tuple(rows[3:])}  # fmt: skip
+        "first, RSE": tuple(rows[:3]),
+        "runs/second, RSE": tuple(rows[3:]),
+    }
 
 
 BLUE = (0x00, 0x72, 0xB2)  # the first colour
@@ -99,7 +104,7 @@ def read_png(path: Path) -> np.ndarray:
 
 def count_pixels(path: Path, colour: tuple[int, int, int], left_of: float = 1.0) -> int:
     image = read_png(path)
-    image = image[:, :int(left_of * image.shape[1])]
+    image = image[:, : int(left_of * image.shape[1])]
     return int((image == colour).all(axis=-1).sum())
 
 
@@ -197,7 +202,7 @@ def shown(figure: Figure, image: np.ndarray, zoom: int, within: float = 1e-9) ->
     large = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(zoom, axis=0).repeat(zoom, axis=1)
     height, width, _ = large.shape
     corners = np.argwhere((np.abs(sheet - large[0, 0]) <= within).all(axis=-1))
-    windows = (sheet[y:y + height, x:x + width] for y, x in corners)
+    windows = (sheet[y : y + height, x : x + width] for y, x in corners)
     return any(w.shape == large.shape and np.abs(w - large).max() <= within for w in windows)
 
 
@@ -235,8 +240,12 @@ def test_a_montage_is_written_as_it_is(tmp_path: Path) -> None:
     # 4 x 4 pixels, each of 38 x 38: the layout scales by little, and blurs nothing.
     assert 0.8 * 152**2 < count_pixels(tmp_path / "m.png", (255, 0, 0)) < 2 * 152**2
     image = read_png(tmp_path / "m.png")
-    assert not ((image[..., 0] == 255) & (image[..., 1] > 0) & (image[..., 1] < 255) &
-                (image[..., 1] == image[..., 2])).any()  # fmt: skip
+    assert not (
+        (image[..., 0] == 255)
+        & (image[..., 1] > 0)
+        & (image[..., 1] < 255)
+        & (image[..., 1] == image[..., 2])
+    ).any()
 
 
 def test_gallery_of_unchanged_images_is_grey(tmp_path: Path) -> None:
@@ -266,10 +275,13 @@ def test_gallery_refuses_other_arrays(
 
 
 def test_distances_in_two_norms_are_no_one_curve() -> None:
-    rows = [make_row("none"), *(
-        make_row("none", "pgd", parameters={"epsilon": epsilon, "norm": norm})
-        for epsilon, norm in ((0.1, "linf"), (0.2, "linf"), (1.0, "l2"))
-    )]  # fmt: skip
+    rows = [
+        make_row("none"),
+        *(
+            make_row("none", "pgd", parameters={"epsilon": epsilon, "norm": norm})
+            for epsilon, norm in ((0.1, "linf"), (0.2, "linf"), (1.0, "l2"))
+        ),
+    ]
     first, second = panels(rows)
     assert [row.strength[1] for row in first.series[0].rows] == [0.1, 0.2]
     assert [row.strength[1] for row in second.series[0].rows] == [1.0]

@@ -81,8 +81,11 @@ def test_the_file_holds_all_numbers_of_the_tables() -> None:
     names = ("dataset", "attack", "scored", "gradient")
     assert len(lines(ENSEMBLES_TABLE_2)) == 16 * 4
     for key, total in columns.items():
-        own = [float(line["accuracy"]) for line in lines(ENSEMBLES_TABLE_2)
-               if tuple(map(line.get, names)) == key]  # fmt: skip
+        own = [
+            float(line["accuracy"])
+            for line in lines(ENSEMBLES_TABLE_2)
+            if tuple(map(line.get, names)) == key
+        ]
         assert len(own) == 4 and sum(own) == pytest.approx(total, abs=1e-9)
 
     by_defense = {
@@ -90,8 +93,12 @@ def test_the_file_holds_all_numbers_of_the_tables() -> None:
             "ensemble_bagging": 0.9927 + 0.5716 + 0.9233 + 0.8415 + 0.3571 + 0.7166,
             "adversarial_training": 0.9902 + 0.3586 + 0.5420 + 0.7712 + 0.1778 + 0.3107,
             "distillation": 0.9840 + 0.0798 + 0.3829 + 0.7140 + 0.1828 + 0.3635,
-            "ensemble_bagging+adversarial_training": 0.9927 + 0.8703 + 0.9840
-            + 0.8320 + 0.5010 + 0.7017,
+            "ensemble_bagging+adversarial_training": 0.9927
+            + 0.8703
+            + 0.9840
+            + 0.8320
+            + 0.5010
+            + 0.7017,
             "ensemble_bagging+distillation": 0.9875 + 0.0954 + 0.4514 + 0.7323 + 0.1839 + 0.4569,
         },
         TABLE_2: {
@@ -104,19 +111,20 @@ def test_the_file_holds_all_numbers_of_the_tables() -> None:
         TABLE_3: {  # printed as squares
             "none": 1.94 + 0.31 + 0.74 + 4.72 + 7.99 + 3.66 + 9.22 + 0.75 + 1.32,
             "distillation": 6.55 + 0.70 + 13.78 + 2.54 + 13.90 + 2.56 + 11.36 + 0.66 + 3.54,
-            "adversarial_retraining": 2.58 + 0.31 + 0.75 + 6.08 + 0.75 + 9.01 + 6.06 + 0.31
-            + 4.08,
+            "adversarial_retraining": 2.58 + 0.31 + 0.75 + 6.08 + 0.75 + 9.01 + 6.06 + 0.31 + 4.08,
             "robust_opt_brelu": 17.11 + 1.02 + 4.07 + 13.50 + 7.09 + 15.34 + 7.15 + 2.08 + 17.57,
             "rse": 12.87 + 2.61 + 12.47 + 21.47 + 31.90 + 19.09 + 9.45 + 10.21 + 22.15,
         },
-    }  # fmt: skip
+    }
     for source, totals in by_defense.items():
         count = {ENSEMBLES_TABLE_4: 6, TABLE_2: 5, TABLE_3: 9}[source]
         assert len(lines(source)) == count * len(totals)
         for defense, total in totals.items():
             own = [line for line in lines(source) if line["defense"] == defense]
-            values = [float(line["rms_l2"]) ** 2 if source == TABLE_3 else float(line["accuracy"])
-                      for line in own]  # fmt: skip
+            values = [
+                float(line["rms_l2"]) ** 2 if source == TABLE_3 else float(line["accuracy"])
+                for line in own
+            ]
             assert len(own) == count and sum(values) == pytest.approx(total, abs=1e-7)
 
 
@@ -144,24 +152,49 @@ def test_table_2_agrees_with_the_sweep_on_all_but_rse() -> None:
         (attacked("none", np.float32(0.1)), SWEEP, 0.035625),
         (make_row(), SWEEP, 0.885625),  # a clean row is set against c = 0
         (attacked("rse", 0.0), SWEEP, 0.885625),
-        (attacked(parameters={"confidence": 0.0, "binary_search_steps": 9, "abort_early": None,
-                              "bounds": (0.0, 1.0), "attack_draws": 1}), SWEEP, 0.61875),
-        (ensembles_row("mnist", "ensemble_gauss_noise", "bim", "ensemble", "member"),
-         ENSEMBLES_TABLE_2, 0.9152),
-        (ensembles_row("mnist", "ensemble_mixed", "bim", "single", "member"),
-         ENSEMBLES_TABLE_2, 0.0582),
-        (ensembles_row("cifar10", "ensemble_random_init", "fgsm", "ensemble", "mean_loss"),
-         ENSEMBLES_TABLE_2, 0.3302),
-        (ensembles_row("cifar10", "ensemble_bagging", "none", "single"),
-         ENSEMBLES_TABLE_2, 0.7815),
-        (ensembles_row("cifar10", "ensemble_gauss_noise", "none", "ensemble"),
-         ENSEMBLES_TABLE_2, 0.7687),
+        (
+            attacked(
+                parameters={
+                    "confidence": 0.0,
+                    "binary_search_steps": 9,
+                    "abort_early": None,
+                    "bounds": (0.0, 1.0),
+                    "attack_draws": 1,
+                }
+            ),
+            SWEEP,
+            0.61875,
+        ),
+        (
+            ensembles_row("mnist", "ensemble_gauss_noise", "bim", "ensemble", "member"),
+            ENSEMBLES_TABLE_2,
+            0.9152,
+        ),
+        (
+            ensembles_row("mnist", "ensemble_mixed", "bim", "single", "member"),
+            ENSEMBLES_TABLE_2,
+            0.0582,
+        ),
+        (
+            ensembles_row("cifar10", "ensemble_random_init", "fgsm", "ensemble", "mean_loss"),
+            ENSEMBLES_TABLE_2,
+            0.3302,
+        ),
+        (ensembles_row("cifar10", "ensemble_bagging", "none", "single"), ENSEMBLES_TABLE_2, 0.7815),
+        (
+            ensembles_row("cifar10", "ensemble_gauss_noise", "none", "ensemble"),
+            ENSEMBLES_TABLE_2,
+            0.7687,
+        ),
         (with_parameters(BAGGING, epsilon=0.20000000298023224), ENSEMBLES_TABLE_2, 0.9233),
         (ensembles_row("cifar10", "distillation", "bim"), ENSEMBLES_TABLE_4, 0.3635),
-        (ensembles_row("mnist", "ensemble_bagging+distillation", "none", "ensemble"),
-         ENSEMBLES_TABLE_4, 0.9875),
+        (
+            ensembles_row("mnist", "ensemble_bagging+distillation", "none", "ensemble"),
+            ENSEMBLES_TABLE_4,
+            0.9875,
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_row_finds_its_number(row: Row, source: str, accuracy: float) -> None:
     number = published(row)
     assert number is not None and (number.source, number.accuracy) == (source, accuracy)
@@ -199,18 +232,35 @@ def test_a_row_finds_its_number(row: Row, source: str, accuracy: float) -> None:
         with_parameters(BAGGING, steps=10),
         with_parameters(BAGGING, targeted=True),
         with_parameters(BAGGING, attack_draws=10),
-        *(dataclasses.replace(BAGGING, **{name: value}) for name, value in (
-            ("gradient", "mean_probability"), ("scored", "single"), ("scored", None),
-            ("members", 5), ("members", None), ("dataset", "mnist_5k"), ("model", "cifar_cnn"),
-            ("attack", "fgsm"), ("defense", "ensemble_boosting"))),
+        *(
+            dataclasses.replace(BAGGING, **{name: value})
+            for name, value in (
+                ("gradient", "mean_probability"),
+                ("scored", "single"),
+                ("scored", None),
+                ("members", 5),
+                ("members", None),
+                ("dataset", "mnist_5k"),
+                ("model", "cifar_cnn"),
+                ("attack", "fgsm"),
+                ("defense", "ensemble_boosting"),
+            )
+        ),
         ensembles_row("mnist", "none", "none"),
         with_parameters(ensembles_row("mnist", "distillation", "fgsm"), epsilon=0.2),
-        *(with_parameters(targeted("none", "cat"), **changes) for changes in (
-            {"const": 10.0}, {"steps": 300}, {"targeted": False}, {"target": "ship"},
-            {"image_class": "frog"})),
+        *(
+            with_parameters(targeted("none", "cat"), **changes)
+            for changes in (
+                {"const": 10.0},
+                {"steps": 300},
+                {"targeted": False},
+                {"target": "ship"},
+                {"image_class": "frog"},
+            )
+        ),
     ],
     ids=lambda row: json.dumps(row.settings),
-)  # fmt: skip
+)
 def test_other_protocols_have_no_number(row: Row) -> None:
     assert published(row) is None
 
@@ -219,9 +269,7 @@ def test_other_protocols_have_no_number(row: Row) -> None:
     "defense, target, squared",
     [("none", "automobile", 0.31), ("rse", "dog", 31.90), ("robust_opt_brelu", "airplane", 2.08)],
 )
-def test_targeted_rows_have_the_root_of_table_3(
-    defense: str, target: str, squared: float
-) -> None:
+def test_targeted_rows_have_the_root_of_table_3(defense: str, target: str, squared: float) -> None:
     number = published(targeted(defense, target))
     assert number is not None and number.source == TABLE_3 and number.accuracy is None
     assert number.rms_l2 == pytest.approx(math.sqrt(squared), rel=1e-9)
@@ -247,31 +295,58 @@ def test_reports_take_rows_of_every_source() -> None:
     "row, source, difference",
     [
         # The authors' logs are of temperature 100, whatever the paper says.
-        (attacked("distillation", training={"temperature": 40.0}), SWEEP,
-         "temperature=100 (ours: 40)"),
+        (
+            attacked("distillation", training={"temperature": 40.0}),
+            SWEEP,
+            "temperature=100 (ours: 40)",
+        ),
         (attacked("distillation", training={"temperature": 40.0}), TABLE_2, ""),
-        (attacked("distillation", training={"temperature": 10.0}), TABLE_2,
-         "temperature=40 (ours: 10)"),
+        (
+            attacked("distillation", training={"temperature": 10.0}),
+            TABLE_2,
+            "temperature=40 (ours: 10)",
+        ),
         (make_row("distillation", training={"temperature": 100.0}), SWEEP, ""),
         (attacked(), SWEEP, "init_noise_at=second_conv (ours: first_conv)"),
         (second_conv(attacked()), SWEEP, ""),
         (attacked(), TABLE_2, ""),
         (attacked("rse", 1.0, dataset="stl10", model="model_a"), SWEEP, ""),
-        (attacked("robust_opt_brelu", training={"image_noise": 0.1}), SWEEP,
-         "image_noise=0.05 (ours: 0.1)"),
-        (attacked("adversarial_retraining", training={"retraining_epsilon": [0.1, 0.2],
-                                                      "retraining_epochs": 15}), SWEEP,
-         "retraining_epsilon=[0.1, 0.3] (ours: [0.1, 0.2])"),
-        (attacked("adversarial_retraining", training={"retraining_epsilon": [0.1, 0.3]}), SWEEP,
-         ""),
-        (ensembles_row("mnist", "distillation", "none", training={"temperature": 40.0}),
-         ENSEMBLES_TABLE_4, "temperature=10 (ours: 40)"),
-        (ensembles_row("cifar10", "adversarial_training", "fgsm",
-                       training={"rho": 0.5, "training_epsilon": 0.3}),
-         ENSEMBLES_TABLE_4, "training_epsilon=0.03 (ours: 0.3)"),
+        (
+            attacked("robust_opt_brelu", training={"image_noise": 0.1}),
+            SWEEP,
+            "image_noise=0.05 (ours: 0.1)",
+        ),
+        (
+            attacked(
+                "adversarial_retraining",
+                training={"retraining_epsilon": [0.1, 0.2], "retraining_epochs": 15},
+            ),
+            SWEEP,
+            "retraining_epsilon=[0.1, 0.3] (ours: [0.1, 0.2])",
+        ),
+        (
+            attacked("adversarial_retraining", training={"retraining_epsilon": [0.1, 0.3]}),
+            SWEEP,
+            "",
+        ),
+        (
+            ensembles_row("mnist", "distillation", "none", training={"temperature": 40.0}),
+            ENSEMBLES_TABLE_4,
+            "temperature=10 (ours: 40)",
+        ),
+        (
+            ensembles_row(
+                "cifar10",
+                "adversarial_training",
+                "fgsm",
+                training={"rho": 0.5, "training_epsilon": 0.3},
+            ),
+            ENSEMBLES_TABLE_4,
+            "training_epsilon=0.03 (ours: 0.3)",
+        ),
         (attacked("distillation"), SWEEP, ""),  # an older result does not say
     ],
-)  # fmt: skip
+)
 def test_a_number_of_other_settings_is_marked(row: Row, source: str, difference: str) -> None:
     number = published(row, source)
     assert number is not None
@@ -285,9 +360,13 @@ def test_a_number_of_other_settings_is_marked(row: Row, source: str, difference:
 
 def test_every_defense_with_settings_is_published_with_them() -> None:
     file = importlib.resources.files("rse_tf.reporting") / "published.csv"
-    needed = {"distillation": "temperature", "adversarial_retraining": "retraining_epsilon",
-              "robust_opt_brelu": "image_noise", "adversarial_training": "rho",
-              "rse": "init_noise_at"}  # fmt: skip
+    needed = {
+        "distillation": "temperature",
+        "adversarial_retraining": "retraining_epsilon",
+        "robust_opt_brelu": "image_noise",
+        "adversarial_training": "rho",
+        "rse": "init_noise_at",
+    }
     for line in csv.DictReader(file.read_text().splitlines()):
         for defense, name in needed.items():
             assert bool(line[name]) == (defense in line["defense"].split("+"))

@@ -129,7 +129,7 @@ def test_a_table_is_reproduced_once(
         ("rse/table2", "RSE", "dataset=mnist_5k instead of cifar10;num_draws=3 instead of 50"),
         ("ensembles/table2", "Bagging", "=mnist_5k instead of mnist;members=2 instead of 10"),
     ],
-)  # fmt: skip
+)
 def test_ours_stands_beside_the_papers_number(
     table: str, line: str, others: str, output: pathlib.Path
 ) -> None:

@@ -19,9 +19,17 @@ from rse_tf.models.robustify import CONVOLUTIONS
 
 def sequential() -> keras.Model:
     return keras.Sequential(
-        [keras.Input((8, 8, 2)), layers.Rescaling(2.0), layers.Conv2D(3, 3), layers.ReLU(),
-         layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten(), layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((8, 8, 2)),
+            layers.Rescaling(2.0),
+            layers.Conv2D(3, 3),
+            layers.ReLU(),
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
 
 
 def functional() -> keras.Model:
@@ -230,11 +238,13 @@ def test_copy_keeps_dtype_policies_and_frozen_layers() -> None:
 
 def test_noise_takes_names_that_are_free() -> None:
     noises = [layers.GaussianNoise(0.1, name=name) for name in ("noise_0", "noise_0_", "noise_2")]
-    model = keras.Sequential([keras.Input((8, 8, 2)), *noises, layers.Conv2D(2, 3),
-                              layers.Conv2D(2, 3)])  # fmt: skip
+    model = keras.Sequential(
+        [keras.Input((8, 8, 2)), *noises, layers.Conv2D(2, 3), layers.Conv2D(2, 3)]
+    )
     assert [layer.name for layer in noise_layers(rse_tf.robustify(model, 0.4, 0.1))] == [
-        "noise_0__", "noise_1"
-    ]  # fmt: skip
+        "noise_0__",
+        "noise_1",
+    ]
 
 
 def test_a_convolution_called_by_keyword_gets_its_noise() -> None:

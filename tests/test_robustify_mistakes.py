@@ -41,8 +41,12 @@ def test_model_whose_convolutions_cannot_be_found_is_refused() -> None:
     subclassed = Subclassed()
     subclassed(tf.zeros((1, 8, 8, 2)))
     hidden = layers.TimeDistributed(keras.Sequential([layers.Conv1D(2, 3)]))
-    cases = [subclassed, after_a_convolution(Subclassed()), after_a_convolution(Block()),
-             keras.Sequential([keras.Input((2, 8, 8)), hidden])]
+    cases = [
+        subclassed,
+        after_a_convolution(Subclassed()),
+        after_a_convolution(Block()),
+        keras.Sequential([keras.Input((2, 8, 8)), hidden]),
+    ]
     for model in cases:
         with pytest.raises(ValueError, match="must be Functional or Sequential.*Received: "):
             rse_tf.robustify(model, 0.4, 0.1)
@@ -78,10 +82,16 @@ def test_standard_deviation_that_is_none_is_refused_by_its_name(value: Any) -> N
             rse_tf.robustify(sequential(), *settings)
 
 
-@pytest.mark.parametrize("model, hint", [
-    (keras.Sequential, "not the class"), ("m.keras", "load_model"), (Path("m"), "load_model"),
-    (sequential, "build or load"), (None, "build or load"),
-])
+@pytest.mark.parametrize(
+    "model, hint",
+    [
+        (keras.Sequential, "not the class"),
+        ("m.keras", "load_model"),
+        (Path("m"), "load_model"),
+        (sequential, "build or load"),
+        (None, "build or load"),
+    ],
+)
 def test_what_is_no_model_is_refused_with_what_to_do(model: Any, hint: str) -> None:
     with pytest.raises(ValueError, match=f"must be a Keras model. Received: .*{hint}"):
         rse_tf.robustify(model, 0.1, 0.1)

@@ -153,9 +153,7 @@ def test_any_shape_is_filled_and_none_shares_the_numbers_of_another_seed(
     sampler: str, shape: tuple[int, ...]
 ) -> None:
     noise = [
-        sample_noise(
-            tf.constant(shape), "gaussian", sampler, 1.0, tf.constant([0, i]), tf.float32
-        )
+        sample_noise(tf.constant(shape), "gaussian", sampler, 1.0, tf.constant([0, i]), tf.float32)
         for i in (1, 2)
     ]
     assert noise[0].shape == shape

@@ -37,8 +37,12 @@ IMAGES = np.random.default_rng(0).uniform(0.2, 0.8, (32, 8, 8, 1)).astype(np.flo
 def network() -> keras.Model:
     """Small and untrained, for defects that do not depend on what a network has learned."""
     keras.utils.set_random_seed(1)
-    layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(),
-              keras.layers.Dense(16, "relu"), keras.layers.Dense(4)]
+    layers = [
+        keras.Input((8, 8, 1)),
+        keras.layers.Flatten(),
+        keras.layers.Dense(16, "relu"),
+        keras.layers.Dense(4),
+    ]
     return keras.Sequential(layers)
 
 
@@ -81,26 +85,43 @@ MODELS = {
     "honest noise": (noisy_network, "PASS PASS PASS PASS PASS PASS PASS"),
     "log probabilities": (lambda: lambda x: tf.nn.log_softmax(network()(x)), HONEST),
     "small logits": (lambda: lambda x: 1e-4 * network()(x), HONEST),
-    "undeclared dropout": (lambda: defects.DropsOut(network()),
-                           "PASS FAIL NOT_RUN PASS PASS PASS NOT_RUN"),
-    "frozen noise": (lambda: defects.FreezesNoise(noisy_network()),
-                     "PASS FAIL FAIL PASS PASS PASS PASS"),
-    "noise frozen from outside": (lambda: FrozenNoise(noisy_network()),
-                                  "PASS FAIL FAIL PASS PASS PASS NOT_RUN"),
-    "noise shared by a batch": (lambda: defects.SharesNoise(network()),
-                                "PASS PASS FAIL PASS PASS PASS PASS"),
-    "statistics of the batch": (lambda: defects.NormalisesByBatch(network()),
-                                "PASS PASS NOT_RUN FAIL PASS FAIL NOT_RUN"),
-    "zero gradient": (lambda: defects.without_gradient(network()),
-                      "PASS PASS NOT_RUN PASS FAIL FAIL NOT_RUN"),
-    "logits of a large scale": (lambda: lambda x: 1000.0 * network()(x),
-                                "PASS PASS NOT_RUN PASS WARN PASS NOT_RUN"),
-    "flipped gradient": (lambda: defects.sign_flipped(network()),
-                         "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN"),
-    "stopped gradient": (lambda: defects.half_stopped(network()),
-                         "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN"),
-    "8 levels": (lambda: defects.quantised(network()),
-                 "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN"),
+    "undeclared dropout": (
+        lambda: defects.DropsOut(network()),
+        "PASS FAIL NOT_RUN PASS PASS PASS NOT_RUN",
+    ),
+    "frozen noise": (
+        lambda: defects.FreezesNoise(noisy_network()),
+        "PASS FAIL FAIL PASS PASS PASS PASS",
+    ),
+    "noise frozen from outside": (
+        lambda: FrozenNoise(noisy_network()),
+        "PASS FAIL FAIL PASS PASS PASS NOT_RUN",
+    ),
+    "noise shared by a batch": (
+        lambda: defects.SharesNoise(network()),
+        "PASS PASS FAIL PASS PASS PASS PASS",
+    ),
+    "statistics of the batch": (
+        lambda: defects.NormalisesByBatch(network()),
+        "PASS PASS NOT_RUN FAIL PASS FAIL NOT_RUN",
+    ),
+    "zero gradient": (
+        lambda: defects.without_gradient(network()),
+        "PASS PASS NOT_RUN PASS FAIL FAIL NOT_RUN",
+    ),
+    "logits of a large scale": (
+        lambda: lambda x: 1000.0 * network()(x),
+        "PASS PASS NOT_RUN PASS WARN PASS NOT_RUN",
+    ),
+    "flipped gradient": (
+        lambda: defects.sign_flipped(network()),
+        "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN",
+    ),
+    "stopped gradient": (
+        lambda: defects.half_stopped(network()),
+        "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN",
+    ),
+    "8 levels": (lambda: defects.quantised(network()), "PASS PASS NOT_RUN PASS PASS FAIL NOT_RUN"),
 }
 
 
@@ -159,8 +180,13 @@ def test_the_signal_of_a_mean_gradient_is_that_of_its_energy() -> None:
 
 
 def test_half_precision_has_no_differences() -> None:
-    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
-                              keras.layers.Dense(10, dtype="mixed_bfloat16")])
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, dtype="mixed_bfloat16"),
+        ]
+    )
     row = b2_gradients_true(Subject(model, IMAGES, labels_of(IMAGES)), EPSILON)
     assert row.verdict == "NOT_RUN" and "half precision" in row.reason
 

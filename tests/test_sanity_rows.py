@@ -48,8 +48,31 @@ def mask(number: int, broken: int, start: int = 0) -> np.ndarray:
 
 def test_every_rule_has_an_id_of_its_own() -> None:
     assert [rule.id for rule in RULES] == [
-        "A1", "A2", "A3", "A4", "B1", "B2", "B3", "C1", "C2", "C3", "C4", "C5", "C6",
-        "D1", "D2", "D3", "D4", "D5", "D6", "D7", "E1", "E2", "E3", "E4", "E5",
+        "A1",
+        "A2",
+        "A3",
+        "A4",
+        "B1",
+        "B2",
+        "B3",
+        "C1",
+        "C2",
+        "C3",
+        "C4",
+        "C5",
+        "C6",
+        "D1",
+        "D2",
+        "D3",
+        "D4",
+        "D5",
+        "D6",
+        "D7",
+        "E1",
+        "E2",
+        "E3",
+        "E4",
+        "E5",
     ]
     assert all(rule.question.endswith("?") and rule.rule for rule in RULES)
 
@@ -168,9 +191,12 @@ def test_a_survivor_that_still_gains_or_never_did_has_not_converged(
 
 def test_convergence_is_of_the_survivors() -> None:
     margins = np.concatenate(
-        [path(*np.linspace(-10, 5, 41), number=90),  # won, and still gains
-         path(*np.minimum(np.linspace(-10, 0, 41), -4.0), number=8),
-         path(*np.linspace(-10, -1, 41), number=2)], axis=1,
+        [
+            path(*np.linspace(-10, 5, 41), number=90),  # won, and still gains
+            path(*np.minimum(np.linspace(-10, 0, 41), -4.0), number=8),
+            path(*np.linspace(-10, -1, 41), number=2),
+        ],
+        axis=1,
     )
     row = c5_convergence(margins)
     assert row.figure == pytest.approx(0.2) and row.verdict == "WARN"

@@ -192,9 +192,7 @@ def test_saved_model_keeps_weights_and_live_noise(reference: Reference, tmp_path
 
 # Tracing is dear in the two large networks, which the test above has served already.
 LARGE = (MODELS["resnext29"], MODELS["vgg16"])
-EXPORTED = [
-    pytest.param(case, id=name) for case, name in zip(CASES, IDS) if case.kind not in LARGE
-]
+EXPORTED = [pytest.param(case, id=name) for case, name in zip(CASES, IDS) if case.kind not in LARGE]
 
 
 # Our models seed themselves anew; what Keras exports of others goes on with the streams.

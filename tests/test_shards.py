@@ -81,8 +81,10 @@ def test_who_needs_a_network_that_another_process_trains_waits_for_it(
     with exclusive_lock(folder):
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(tmp_path / "shared")],
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path},
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == f"waiting for the process that writes {folder}\n"
         assert list(folder.iterdir()) == [folder / "lock"]

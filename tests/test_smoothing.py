@@ -15,9 +15,15 @@ from rse_tf.models import AveragedEnsemble
 
 
 def votes_of(
-    model: keras.Model, images: np.ndarray, stddev: float, number: int, phase: int = 0,
-    seed: int = 0, batch_size: int = 1_000, first: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    model: keras.Model,
+    images: np.ndarray,
+    stddev: float,
+    number: int,
+    phase: int = 0,
+    seed: int = 0,
+    batch_size: int = 1_000,
+    first: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
     """Classes `[images, number]` and probabilities of class 1, likewise, in the order of votes."""
     voter = Voter(model, stddev, seed, batch_size)
     parts = voter.votes(images, range(first, first + len(images)), phase, number)

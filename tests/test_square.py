@@ -56,8 +56,17 @@ def norm_of(change: np.ndarray, norm: str) -> np.ndarray:
 def side_in_python(step: int, p_init: float, height: int, width: int, norm: str) -> int:
     """The table of the authors' code."""
     p = p_init
-    for limit, divisor in ((10, 2), (50, 4), (200, 8), (500, 16), (1000, 32), (2000, 64),
-                           (4000, 128), (6000, 256), (8000, 512)):  # fmt: skip
+    for limit, divisor in (
+        (10, 2),
+        (50, 4),
+        (200, 8),
+        (500, 16),
+        (1000, 32),
+        (2000, 64),
+        (4000, 128),
+        (6000, 256),
+        (8000, 512),
+    ):
         if step > limit:
             p = p_init / divisor
     if norm == "linf":
@@ -70,8 +79,28 @@ def side_in_python(step: int, p_init: float, height: int, width: int, norm: str)
 @pytest.mark.parametrize("shape", [(28, 28), (32, 32), (96, 96), (30, 40)])
 def test_the_squares_shrink_by_the_authors_table(norm: str, shape: tuple[int, int]) -> None:
     for p_init in (0.8, 0.3, 0.05):
-        for step in (0, 10, 11, 50, 51, 200, 201, 500, 501, 1000, 1001, 2000, 2001, 4000, 4001,
-                     6000, 6001, 8000, 8001, 20000):  # fmt: skip
+        for step in (
+            0,
+            10,
+            11,
+            50,
+            51,
+            200,
+            201,
+            500,
+            501,
+            1000,
+            1001,
+            2000,
+            2001,
+            4000,
+            4001,
+            6000,
+            6001,
+            8000,
+            8001,
+            20000,
+        ):
             side = window_side(tf.constant(step), tf.constant(p_init), shape, odd=norm == "l2")
             largest = min(shape) if norm == "linf" else (min(shape) - 1) // 2 * 2 + 1
             assert side == min(side_in_python(step, p_init, *shape, norm), largest), step
@@ -285,9 +314,16 @@ def test_a_lucky_draw_of_a_random_model_decides_nothing() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"norm": "l1"}, {"steps": 0}, {"p_init": 0}, {"p_init": 1.5}, {"selection_draws": 0},
-     {"epsilon": -1}, {"seed": -1}],
-)  # fmt: skip
+    [
+        {"norm": "l1"},
+        {"steps": 0},
+        {"p_init": 0},
+        {"p_init": 1.5},
+        {"selection_draws": 0},
+        {"epsilon": -1},
+        {"seed": -1},
+    ],
+)
 def test_it_names_the_argument_that_is_wrong(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Square(digit_network(), **{"epsilon": 0.1, **change})

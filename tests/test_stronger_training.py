@@ -17,7 +17,7 @@ from rse_tf import defenses
 from rse_tf.attacks import PGD
 from rse_tf.attacks.pgd import projected_gradient_sign
 from rse_tf.config import Config, ConfigError
-from rse_tf.defenses.consistency import ConsistentRSE, Consistency
+from rse_tf.defenses.consistency import Consistency, ConsistentRSE
 from rse_tf.defenses.fast_training import FastTraining
 from rse_tf.defenses.pgd_training import PGDTraining, WorstCase
 from rse_tf.layers import Dropout, FusedBatchNormalization, NoiseLayer, noise_state
@@ -69,7 +69,10 @@ def test_the_inner_attack_reaches_the_worst_corner(epsilon: float, step: float, 
     # All steps together are at least as long as the ball is wide, so any start will do.
     model = Linear()
     found = WorstCase(epsilon, step, steps).losses(
-        model, tf.constant(IMAGES), tf.constant(LABELS), KEY  # type: ignore[arg-type]
+        model,
+        tf.constant(IMAGES),
+        tf.constant(LABELS),
+        KEY,  # type: ignore[arg-type]
     )
     adversarial, training = model.calls[-1]
     np.testing.assert_allclose(adversarial, worst_corner(epsilon), atol=1e-6)
@@ -178,7 +181,10 @@ def test_what_the_defenses_train_by(tmp_path: pathlib.Path) -> None:
 
 def test_rows_tell_the_step_that_was_taken() -> None:
     assert PGDTraining(training_epsilon=0.2).settings() == {
-        "training_epsilon": 0.2, "training_steps": 10, "training_step_size": 0.05}  # fmt: skip
+        "training_epsilon": 0.2,
+        "training_steps": 10,
+        "training_step_size": 0.05,
+    }
     assert FastTraining().settings() == {"training_epsilon": 0.03}
     assert ConsistentRSE().settings() == {"consistency_weight": 10.0, "entropy_weight": 0.5}
     assert display_name("ensemble_bagging+rse+pgd_training") == "ensemble bagging+RSE+PGD training"
@@ -218,7 +224,10 @@ def test_consistency_is_the_published_loss(weight: float, entropy: float) -> Non
     surprise = np.mean([-np.log(each[np.arange(BATCH), LABELS]) for each in p], axis=0)
     expected = surprise + weight * divergence - entropy * np.sum(mean * np.log(mean), axis=1)
     found = Consistency(weight, entropy).losses(
-        model, tf.constant(IMAGES), tf.constant(LABELS), KEY  # type: ignore[arg-type]
+        model,
+        tf.constant(IMAGES),
+        tf.constant(LABELS),
+        KEY,  # type: ignore[arg-type]
     )
     assert found.shape == (BATCH,)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -229,7 +238,8 @@ def test_consistency_of_far_logits_has_a_gradient() -> None:
     with tf.GradientTape() as tape:
         tape.watch(z)
         loss = Consistency(10.0, 0.5).losses(
-            lambda images, training: z, IMAGES[:1], LABELS[:1], KEY)  # type: ignore
+            lambda images, training: z, IMAGES[:1], LABELS[:1], KEY
+        )  # type: ignore
     slope = tape.gradient(loss, z)
     assert np.isfinite(loss).all() and np.isfinite(slope).all()
     # By hand, up to exp(-300): the logarithms are (0, -300, -600) and (-600, 0, -300), the mean is
@@ -268,11 +278,20 @@ def test_two_replicas_train_on_the_worst_case_like_one_device(tmp_path: pathlib.
 
     settings = dataclasses.replace(SETTINGS, epochs=2, batch_size=32)
     losses = [
-        [record["loss"] for record in Loop(
-            build, TINY, settings, WorstCase(0.1, 0.05, 3), make_strategy(name), tmp_path / name,
-            "linear").run()]
+        [
+            record["loss"]
+            for record in Loop(
+                build,
+                TINY,
+                settings,
+                WorstCase(0.1, 0.05, 3),
+                make_strategy(name),
+                tmp_path / name,
+                "linear",
+            ).run()
+        ]
         for name in ("one_device", "mirrored")
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
@@ -287,8 +306,9 @@ def test_two_replicas_train_a_network_with_statistics(
     objective: Objective, tmp_path: pathlib.Path
 ) -> None:
     settings = dataclasses.replace(SETTINGS, epochs=1, batch_size=32)
-    loop = Loop(build_noisy, TINY, settings, objective, make_strategy("mirrored"), tmp_path,
-                "small")  # fmt: skip
+    loop = Loop(
+        build_noisy, TINY, settings, objective, make_strategy("mirrored"), tmp_path, "small"
+    )
     drawn = noise_state(loop.model)
     (record,) = loop.run()
     assert np.isfinite(record["loss"]) and np.any(noise_state(loop.model) != drawn)
@@ -296,8 +316,9 @@ def test_two_replicas_train_a_network_with_statistics(
 
 def test_the_passes_of_the_attack_count_for_no_statistics() -> None:
     norm = FusedBatchNormalization()
-    model = keras.Sequential([
-        keras.Input((4, 4, 1)), norm, keras.layers.Flatten(), keras.layers.Dense(2)])  # fmt: skip
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), norm, keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
     images, labels = tf.constant(IMAGES), tf.constant(LABELS)
     adversarial = projected_gradient_sign(
         lambda x: model(x, training=False), images, labels, 0.1, 0.05, 3, tf.bitcast(KEY, tf.int64)

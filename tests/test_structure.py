@@ -223,11 +223,13 @@ def test_what_is_public_has_a_docstring_and_types() -> None:
         ('"""M."""\ndef f(*args) -> int:\n    "F."', ["f: f has no types"]),
         ('"""M."""\nclass C:\n    pass', ["C has no docstring"]),
         ('"""M."""\nclass C:\n    "C."\n    def f(self, x) -> int: ...', ["C: f has no types"]),
-        ('"""M."""\nclass C:\n    "C."\n    def __init__(self, x): ...',
-         ["C: __init__ has no types"]),
+        (
+            '"""M."""\nclass C:\n    "C."\n    def __init__(self, x): ...',
+            ["C: __init__ has no types"],
+        ),
         ('"""M."""\nclass C:\n    "C."\n    def f(self, x: int) -> int: ...', []),
         ('"""M."""\ndef _f(x):\n    return x', []),
     ],
-)  # fmt: skip
+)
 def test_the_checker_notices_what_is_undocumented(source: str, expected: list[str]) -> None:
     assert undocumented(source) == expected

@@ -21,14 +21,17 @@ STEPS = [
 def changed(outcome: SuiteOutcome, name: str, correct: np.ndarray) -> SuiteOutcome:
     """The same outcome with other answers under one attack at the largest distance."""
     *cells, last = outcome.cells
-    steps = tuple(dataclasses.replace(one, correct=correct) if one.step.name == name else one
-                  for one in last.steps)  # fmt: skip
+    steps = tuple(
+        dataclasses.replace(one, correct=correct) if one.step.name == name else one
+        for one in last.steps
+    )
     return dataclasses.replace(outcome, cells=(*cells, dataclasses.replace(last, steps=steps)))
 
 
 def test_the_figures_of_a_suite_feed_the_rows() -> None:
-    outcome = evaluate_suite(TASK.model(), TASK.images, TASK.labels, epsilons=[0.01, 0.03],
-                             steps=STEPS)  # fmt: skip
+    outcome = evaluate_suite(
+        TASK.model(), TASK.images, TASK.labels, epsilons=[0.01, 0.03], steps=STEPS
+    )
     verdict = suite_verdict(outcome, TASK.images)
     told = [row for row in verdict.rows if row.verdict != "NOT_RUN"]
     assert [row.id for row in told] == ["A5", "D1", "D2", "D4", "E1", "E4"]

@@ -92,9 +92,11 @@ def test_a_noisy_model_has_the_accuracies_of_its_law(num_draws: int) -> None:
     ).cells
     single = float(stats.norm.cdf(0.6 / 0.5))
     vote = float(stats.binom.sf(num_draws // 2, num_draws, single))
-    for found, p, trials in ((cell.score.accuracy, vote, 3 * number),
-                             (cell.score.average, single, 3 * number),
-                             (cell.score.worst_of_10, vote**10, number)):  # fmt: skip
+    for found, p, trials in (
+        (cell.score.accuracy, vote, 3 * number),
+        (cell.score.average, single, 3 * number),
+        (cell.score.worst_of_10, vote**10, number),
+    ):
         assert abs(found - p) < 5 * np.sqrt(p * (1 - p) / trials)
     # Noise chooses among the images; what it misses costs less than a point.
     assert cell.adversarial.min() > 0.6 - 1e-5
@@ -108,8 +110,7 @@ def test_at_distance_0_a_suite_says_what_it_says_without_an_attack() -> None:
     pixel = 0.5 * stats.norm.ppf(p)
     images, labels = np.full((number, 1, 1, 1), pixel, np.float32), np.ones(number, int)
     model = noisy_coin(0.5)
-    outcome = evaluate_suite(model, images, labels, epsilons=[0.0], steps=[PGD] * 3,
-                             num_draws=1)  # fmt: skip
+    outcome = evaluate_suite(model, images, labels, epsilons=[0.0], steps=[PGD] * 3, num_draws=1)
     (cell,) = outcome.cells
     low, high = interval(p, number)
     assert low <= cell.score.accuracy <= high
@@ -203,8 +204,9 @@ def test_among_the_worst_candidates_further_noise_decides() -> None:
     images, labels = np.zeros((50, 1, 1, 1), np.float32), np.ones(50, int)
     selector = Selector(Scorer(noisy_coin(1.0), 1, 1), labels, 0)
     rows = np.arange(50)
-    found = Candidates(selector, images + 5, dataclasses.replace(
-        selection([1.0] * 50), margin=np.full(50, 0.9)))  # fmt: skip
+    found = Candidates(
+        selector, images + 5, dataclasses.replace(selection([1.0] * 50), margin=np.full(50, 0.9))
+    )
     found.add("fair", images, rows, selection([0.3] * 50))
     found.add("worse", images - 0.5, rows, selection([0.31] * 50))
     _, names = found.choose()
@@ -251,9 +253,17 @@ def test_attacks_on_parts_of_an_ensemble_leave_what_a_judge_needs(
     images = inner_pixels(8)
     labels = (images.reshape(8, 4) @ WEIGHTS > 1.2).astype(int)
     every = {step.name: step for step in suite_steps(kind, "linf", "small", 3, bool(noise))}
-    (cell,) = (outcome := evaluate_suite(
-        rse_tf.AveragedEnsemble(members), images, labels, epsilons=[0.01], num_draws=4,
-        eval_seeds=1, steps=[every[name] for name in names])).cells  # fmt: skip
+    (cell,) = (
+        outcome := evaluate_suite(
+            rse_tf.AveragedEnsemble(members),
+            images,
+            labels,
+            epsilons=[0.01],
+            num_draws=4,
+            eval_seeds=1,
+            steps=[every[name] for name in names],
+        )
+    ).cells
     assert outcome.kind == kind and [one.step.name for one in cell.steps] == list(names)
     assert cell.score.accuracy <= outcome.clean.correct.mean()
     for one in cell.steps:
@@ -268,8 +278,16 @@ def test_a_suite_goes_on_where_it_was_killed(
     images, labels = np.full((6, 1, 1, 1), 0.5, np.float32), np.ones(6, int)
 
     def run(folder: pathlib.Path) -> np.ndarray:
-        outcome = evaluate_suite(noisy_coin(0.5), images, labels, epsilons=[0.1], num_draws=3,
-                                 steps=[PGD, APGD], max_rows=8, directory=folder)  # fmt: skip
+        outcome = evaluate_suite(
+            noisy_coin(0.5),
+            images,
+            labels,
+            epsilons=[0.1],
+            num_draws=3,
+            steps=[PGD, APGD],
+            max_rows=8,
+            directory=folder,
+        )
         return outcome.cells[0].adversarial
 
     whole = run(tmp_path / "whole")
@@ -313,8 +331,14 @@ def tiny_run(tmp_path: pathlib.Path) -> tuple[Any, list[Any]]:
     images, labels = inner_pixels(6), np.array([0, 1] * 3)
     split = data.Split(images, labels)
     dataset = data.Dataset("tiny", split, split[:0], split, ("a", "b", "c"))
-    config = Config(suite="adaptive", epsilon=(0.01, 0.02), num_images=5, eval_seeds=2,
-                    workdir=str(tmp_path), defense=("none",))  # fmt: skip
+    config = Config(
+        suite="adaptive",
+        epsilon=(0.01, 0.02),
+        num_images=5,
+        eval_seeds=2,
+        workdir=str(tmp_path),
+        defense=("none",),
+    )
     evaluator = Evaluator(config.evaluation_settings(), "none", linear(WEIGHTS, -1.2), dataset)
     return evaluator, evaluator.rows()
 
@@ -344,8 +368,7 @@ def test_a_run_has_rows_of_the_suite_and_keeps_what_is_behind_them(
 
 
 def test_flags_of_a_suite(tmp_path: pathlib.Path) -> None:
-    config = Config(suite="adaptive", norms=("linf", "l2"), epsilon=(0.1, 0.2),
-                    l2_epsilon=(1.5,))  # fmt: skip
+    config = Config(suite="adaptive", norms=("linf", "l2"), epsilon=(0.1, 0.2), l2_epsilon=(1.5,))
     assert config.attacks == () and config.evaluation_settings().attacks == {}
     assert config.evaluation_settings().suite_epsilons == {"linf": (0.1, 0.2), "l2": (1.5,)}
     assert config.workdir == "runs/mnist_5k-mnist_cnn-adaptive"
@@ -363,8 +386,10 @@ def test_flags_of_a_suite(tmp_path: pathlib.Path) -> None:
     [
         ({"num_draws": (1, 50)}, "--num_draws must be one number for --suite=adaptive"),
         ({"epsilon": (1.5,)}, "--epsilon must be at most 1"),
-        ({"epsilon": (0.1,), "norms": ("l2",), "l2_epsilon": (1.0,)},
-         "--epsilon does not apply to --norms=l2"),
+        (
+            {"epsilon": (0.1,), "norms": ("l2",), "l2_epsilon": (1.0,)},
+            "--epsilon does not apply to --norms=l2",
+        ),
         ({"l2_epsilon": (0.1,)}, "--l2_epsilon must be left out but for --norms=l2"),
         ({"norms": ("l2",)}, "--l2_epsilon must be given for --norms=l2"),
         ({"l2_epsilon": (-0.1,), "norms": ("l2",)}, "--l2_epsilon must be 0 or greater"),
@@ -373,15 +398,16 @@ def test_flags_of_a_suite(tmp_path: pathlib.Path) -> None:
         ({"suite_scale": "tiny"}, "--suite_scale must be one of small, full"),
         ({"norms": ("l1",)}, "--norms must be one of linf, l2"),
     ],
-)  # fmt: skip
+)
 def test_flags_of_a_suite_that_cannot_be(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config(suite="adaptive", **given)
 
 
 def test_a_model_that_is_random_in_another_way_is_refused() -> None:
-    model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(), Secret(),
-                              keras.layers.Dense(3)])  # fmt: skip
+    model = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(), Secret(), keras.layers.Dense(3)]
+    )
     with pytest.raises(ValueError, match="random by NoiseLayers only.*calls that differ"):
         evaluate_suite(model, inner_pixels(2), np.ones(2, int), epsilons=[0.1])
 

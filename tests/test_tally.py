@@ -46,9 +46,14 @@ def test_what_is_voted_is_not_voted_again(
 
     def run(folder: str, number: int = 7, **options: int) -> list[Certificate]:
         return certify(
-            model, images[:number], ONES[:number], n0=25, n=100, directory=tmp_path / folder,
+            model,
+            images[:number],
+            ONES[:number],
+            n0=25,
+            n=100,
+            directory=tmp_path / folder,
             **options,
-        )  # fmt: skip
+        )
 
     dies_at = -1
     whole = without_time(run("whole"))
@@ -94,9 +99,12 @@ def test_a_run_that_is_killed_goes_on(tmp_path: pathlib.Path) -> None:
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": path}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
     first = start()
     deadline = time.monotonic() + 120
@@ -122,8 +130,10 @@ def test_two_devices_give_the_numbers_of_one(tmp_path: pathlib.Path) -> None:
     assert len(list(tmp_path.glob("votes_*.npz"))) == 3
     for one, other in zip(found, whole):
         assert (one.index, one.predicted, one.radius) == (
-            other.index, other.predicted, other.radius
-        )  # fmt: skip
+            other.index,
+            other.predicted,
+            other.radius,
+        )
         assert one.mean_radius == pytest.approx(other.mean_radius, abs=1e-5)
 
 

@@ -36,8 +36,9 @@ def test_training_beats_chance_by_far_and_keeps_the_best_epoch(tmp_path: pathlib
 
 
 def test_low_precision_gives_a_float32_model(tmp_path: pathlib.Path) -> None:
-    settings = TrainingSettings(epochs=1, batch_size=64, augmentation="none",
-                                dtype_policy="mixed_bfloat16")  # fmt: skip
+    settings = TrainingSettings(
+        epochs=1, batch_size=64, augmentation="none", dtype_policy="mixed_bfloat16"
+    )
     model = Trainer(SMALL, settings, tmp_path).fit(SPEC)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert np.isfinite(model.predict(SMALL.test.images, verbose=0)).all()

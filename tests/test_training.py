@@ -39,8 +39,16 @@ def make_loop(
 ) -> Loop:
     objective = kwargs.pop("objective", CrossEntropy())
     network = kwargs.pop("network", linear_network)
-    return Loop(network, dataset, settings, objective, make_strategy(strategy),
-                directory, "linear", **kwargs)  # fmt: skip
+    return Loop(
+        network,
+        dataset,
+        settings,
+        objective,
+        make_strategy(strategy),
+        directory,
+        "linear",
+        **kwargs,
+    )
 
 
 def cross_entropy_gradients(
@@ -88,8 +96,14 @@ def test_the_loop_is_sgd_with_momentum_and_coupled_weight_decay(
 
 
 def test_adam_at_a_constant_rate_is_adam(tmp_path: pathlib.Path) -> None:
-    settings = TrainingSettings(epochs=1, optimizer="adam", learning_rate=0.01, weight_decay=0.0,
-                                schedule="constant", augmentation="none")  # fmt: skip
+    settings = TrainingSettings(
+        epochs=1,
+        optimizer="adam",
+        learning_rate=0.01,
+        weight_decay=0.0,
+        schedule="constant",
+        augmentation="none",
+    )
     means, squares = [0.0, 0.0], [0.0, 0.0]
 
     # Kingma and Ba: m and v are running means at 0.9 and 0.999, both corrected for their start.
@@ -105,9 +119,13 @@ def test_adam_at_a_constant_rate_is_adam(tmp_path: pathlib.Path) -> None:
 
 
 def normalised_network(dtype: str) -> keras.Model:
-    layers = [keras.Input(SMALL.image_shape), keras.layers.Conv2D(4, 5, strides=3),
-              FusedBatchNormalization(momentum=0.5), keras.layers.Flatten(),
-              keras.layers.Dense(10)]  # fmt: skip
+    layers = [
+        keras.Input(SMALL.image_shape),
+        keras.layers.Conv2D(4, 5, strides=3),
+        FusedBatchNormalization(momentum=0.5),
+        keras.layers.Flatten(),
+        keras.layers.Dense(10),
+    ]
     return keras.Sequential(layers)
 
 

@@ -39,10 +39,15 @@ def start(folder: pathlib.Path, killed_at: int = -1) -> list[subprocess.Popen[st
         path = os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"TF_CONFIG": json.dumps(cluster), "PYTHONPATH": path}
         with open(folder / f"log_{index}.txt", "w") as log:
-            processes.append(subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(folder), str(killed_at)],
-                stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
-            ))  # fmt: skip
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, str(SCRIPT), str(folder), str(killed_at)],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=environment,
+                    text=True,
+                )
+            )
     return processes
 
 

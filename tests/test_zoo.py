@@ -53,10 +53,15 @@ def test_the_estimate_is_the_gradient_coordinate_by_coordinate(h: float, error: 
 
     level = pixel_level(images)
     slope, curvature = estimate(
-        lambda sides, rows: [margin(side) for side in sides], level, tf.constant(modifier),
-        all_coordinates(6, 16), h=h, const=const, current=margin(level.images(modifier)),
+        lambda sides, rows: [margin(side) for side in sides],
+        level,
+        tf.constant(modifier),
+        all_coordinates(6, 16),
+        h=h,
+        const=const,
+        current=margin(level.images(modifier)),
         max_rows=7,
-    )  # fmt: skip
+    )
     # The slope of the margin is -DIRECTION, that of the squared distance twice the modifier; at
     # a bound the one side left is off by h, half of its curvature 2 times h.
     expected = 2 * modifier - const[:, None] * DIRECTION
@@ -83,9 +88,15 @@ def test_the_estimate_of_a_small_modifier_is_the_gradient_through_its_enlargemen
         return tf.reduce_sum(x * weights, axis=[1, 2, 3])
 
     slope, _ = estimate(
-        lambda sides, rows: [margin(side) for side in sides], level, small,
-        all_coordinates(2, 48), h=1e-2, const=tf.ones(2), current=None, max_rows=1000,
-    )  # fmt: skip
+        lambda sides, rows: [margin(side) for side in sides],
+        level,
+        small,
+        all_coordinates(2, 48),
+        h=1e-2,
+        const=tf.ones(2),
+        current=None,
+        max_rows=1000,
+    )
     with tf.GradientTape() as tape:
         tape.watch(small)
         x = images + tf.image.resize(tf.reshape(small, [2, 4, 4, 3]), (8, 8))
@@ -100,12 +111,14 @@ NEWTON: dict[str, Any] = {**ADAM, "solver": "newton", "learning_rate": 0.05}
 @pytest.mark.parametrize(
     "settings, tolerance, targets",
     [
-        (ADAM, 0.05, None), (ADAM, 0.05, ONES), (NEWTON, 0.05, None),
+        (ADAM, 0.05, None),
+        (ADAM, 0.05, ONES),
+        (NEWTON, 0.05, None),
         ({**ADAM, "coordinates": 5, "steps": 400}, 0.08, ONES),
         ({**ADAM, "tanh_space": True}, 0.05, None),
         ({"steps": 120, "binary_search_steps": 6}, 0.02, None),
     ],
-)  # fmt: skip
+)
 def test_it_reaches_the_distance_to_the_other_class(
     settings: dict[str, Any], tolerance: float, targets: np.ndarray | None
 ) -> None:
@@ -145,8 +158,7 @@ def test_queries_are_the_images_that_the_model_sees(solver: str) -> None:
         largest.assign(tf.maximum(largest, tf.shape(x)[0]))
         return model(x)
 
-    attack = ZOO(counted, solver=solver, coordinates=5, steps=40, binary_search_steps=3,
-                 max_rows=8)  # fmt: skip
+    attack = ZOO(counted, solver=solver, coordinates=5, steps=40, binary_search_steps=3, max_rows=8)
     attack.check_model(IMAGES)
     rows.assign(0)
     result = attack(IMAGES, ZEROS)
@@ -225,11 +237,20 @@ def test_a_nan_is_no_result() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"solver": "sgd"}, {"noise": "none"}, {"coordinates": 0}, {"h": 0.0}, {"max_rows": 0},
-        {"resize": (64, 32)}, {"resize": 32}, {"resize": (0, 8)}, {"seed": -1},
-        {"tanh_space": 1}, {"importance_sampling": None}, {"const": -1.0},
+        {"solver": "sgd"},
+        {"noise": "none"},
+        {"coordinates": 0},
+        {"h": 0.0},
+        {"max_rows": 0},
+        {"resize": (64, 32)},
+        {"resize": 32},
+        {"resize": (0, 8)},
+        {"seed": -1},
+        {"tanh_space": 1},
+        {"importance_sampling": None},
+        {"const": -1.0},
     ],
-)  # fmt: skip
+)
 def test_bad_hyperparameters_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Received"):
         ZOO(model, **settings)

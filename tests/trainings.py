@@ -29,8 +29,11 @@ def _shrunk(split: data.Split) -> data.Split:
 
 
 # For what is about the road and not about the result: 10 x 10 pixels.
-TINY = data.Dataset("tiny", *map(_shrunk, (SMALL.train, SMALL.validation, SMALL.test)),
-                    class_names=DIGITS.class_names)  # fmt: skip
+TINY = data.Dataset(
+    "tiny",
+    *map(_shrunk, (SMALL.train, SMALL.validation, SMALL.test)),
+    class_names=DIGITS.class_names,
+)
 TINY_SPEC = dataclasses.replace(SPEC, input_shape=TINY.image_shape)
 
 

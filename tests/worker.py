@@ -31,11 +31,21 @@ EPOCHS = 4
 def config(folder: pathlib.Path, **settings: Any) -> Config:
     """The experiment, for the workers and for one process."""
     return Config(
-        dataset="mnist_5k", defense=("rse",), attack=("bim",), epsilon=(0.1,), epochs=1,
-        num_images=60, attack_batch_size=20, num_draws=(9,), eval_seeds=2, workdir=str(folder),
-        regularity=True, stop_error=0.5,
-        models_dir=str(folder.parent / "models"), **settings,
-    )  # fmt: skip
+        dataset="mnist_5k",
+        defense=("rse",),
+        attack=("bim",),
+        epsilon=(0.1,),
+        epochs=1,
+        num_images=60,
+        attack_batch_size=20,
+        num_draws=(9,),
+        eval_seeds=2,
+        workdir=str(folder),
+        regularity=True,
+        stop_error=0.5,
+        models_dir=str(folder.parent / "models"),
+        **settings,
+    )
 
 
 def train(folder: pathlib.Path, strategy: tf.distribute.Strategy) -> list[float | None]:

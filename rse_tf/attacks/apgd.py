@@ -135,9 +135,14 @@ class APGD(Attack):
         return tf.math.top_k(tf.where(own, -float("inf"), logits), number).indices
 
     def _several(
-        self, run: Run, images: tf.Tensor, classes: tf.Tensor, others: tf.Tensor,
-        keys: tf.Tensor, random: bool,
-    ) -> _Best:  # fmt: skip
+        self,
+        run: Run,
+        images: tf.Tensor,
+        classes: tf.Tensor,
+        others: tf.Tensor,
+        keys: tf.Tensor,
+        random: bool,
+    ) -> _Best:
         """All restarts and targets, for the images that are left."""
         number = others.shape[1]
 

@@ -50,9 +50,15 @@ class _CleverHans(Attack):
         adversarial, steps = self._cleverhans(
             images,
             # Its sanity checks need eager tensors; ours have run.
-            {"y": classes, "targeted": targeted, "clip_min": low, "clip_max": high,
-             "norm": np.inf, "sanity_checks": False},
-        )  # fmt: skip
+            {
+                "y": classes,
+                "targeted": targeted,
+                "clip_min": low,
+                "clip_max": high,
+                "norm": np.inf,
+                "sanity_checks": False,
+            },
+        )
         spent = tf.fill(tf.shape(classes), steps)
         return adversarial, spent, spent
 

@@ -68,9 +68,7 @@ class MinimalDistance(Attack):
     selection_draws: int = option(
         10, help="draws whose mean decides what is adversarial, of a randomised model"
     )
-    levels: int | None = option(
-        None, quiet=True, help="values of a pixel, to which steps round"
-    )
+    levels: int | None = option(None, quiet=True, help="values of a pixel, to which steps round")
     scalars: ClassVar[tuple[str, ...]] = ("steps", "gamma", "relative_step")
 
     def __post_init__(self) -> None:

@@ -98,9 +98,7 @@ class PGD(GradientSign):
         def restart(r: tf.Tensor, best: _Best) -> tuple[tf.Tensor, _Best]:
             return r + 1, step_active(one_start, best, images, classes, keys + tf.cast(r, tf.int64))
 
-        def one_start(
-            best: _Best, images: tf.Tensor, classes: tf.Tensor, keys: tf.Tensor
-        ) -> _Best:
+        def one_start(best: _Best, images: tf.Tensor, classes: tf.Tensor, keys: tf.Tensor) -> _Best:
             start = self._random_start(images, keys, scalars["epsilon"])
             x = self._ascend(start, images, classes, targeted, scalars)
             logits = self._stacked_logits(x)
@@ -128,9 +126,7 @@ class PGD(GradientSign):
         keys = per_image_seeds(images, scalars["seed"], self.bounds)
         return self._random_start(images, keys, scalars["epsilon"])
 
-    def _random_start(
-        self, images: tf.Tensor, keys: tf.Tensor, epsilon: tf.Tensor
-    ) -> tf.Tensor:
+    def _random_start(self, images: tf.Tensor, keys: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
         draw = uniform_linf if self.norm == "linf" else uniform_l2
         return self._project(images + epsilon * draw(keys, images), images, epsilon)
 

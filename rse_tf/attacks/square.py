@@ -190,9 +190,7 @@ class Square(Attack):
         return images + stretch_to_l2(away, epsilon)
 
 
-def window_side(
-    step: tf.Tensor, p_init: tf.Tensor, shape: tuple[int, ...], odd: bool
-) -> tf.Tensor:
+def window_side(step: tf.Tensor, p_init: tf.Tensor, shape: tuple[int, ...], odd: bool) -> tf.Tensor:
     """The side of the squares in a step, int32: their area is the share p of the image's.
 
     Args:

@@ -166,9 +166,7 @@ class ZOO(ZOOOptions):
         margin = margin_of(self._logits(x), task.classes, targeted)
         hinge = tf.nn.relu(scalars["confidence"] - margin)
         loss = l2 + task.const * hinge
-        best, best_l2 = closer(
-            state.best, state.best_l2, x, l2, margin, scalars["confidence"]
-        )
+        best, best_l2 = closer(state.best, state.best_l2, x, l2, margin, scalars["confidence"])
 
         def hinges(sides: list[tf.Tensor], rows: tf.Tensor) -> list[tf.Tensor]:
             classes = tf.gather(task.classes, rows)

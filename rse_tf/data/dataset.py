@@ -76,8 +76,7 @@ class Dataset:
         """
         if name not in self.class_names:
             raise DataError(
-                f"the classes of {self.name} are {', '.join(self.class_names)}. "
-                f"Received: {name!r}"
+                f"the classes of {self.name} are {', '.join(self.class_names)}. Received: {name!r}"
             )
         return self.class_names.index(name)
 

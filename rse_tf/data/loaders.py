@@ -113,8 +113,11 @@ def load_tfds(name: str, data_dir: str | None, image_size: int | None) -> Arrays
     # ValueError: a name of the wrong form, or no such configuration. AssertionError: no such
     # version.
     except (
-        tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError, AssertionError
-    ) as error:  # fmt: skip
+        tfds.core.registered.DatasetNotFoundError,
+        FileNotFoundError,
+        ValueError,
+        AssertionError,
+    ) as error:
         raise DataError(
             f"{name}: TensorFlow Datasets knows no such set. Use mnist_5k, mnist, "
             "cifar10, stl10, a name from its catalogue, or the path of an .npz file"

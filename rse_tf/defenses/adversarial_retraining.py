@@ -80,9 +80,7 @@ class FGSMRetraining(Defense):
         distances = self.retraining_epsilon
         if len(distances) != 2 or distances[0] > distances[1]:
             expected = "two numbers, the smaller one first"
-            raise argument_error(
-                type(self).__name__, "retraining_epsilon", expected, distances
-            )
+            raise argument_error(type(self).__name__, "retraining_epsilon", expected, distances)
 
     def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
         spec = spec.without_noise()

@@ -199,11 +199,17 @@ class AttackRunner:
         mean_loss = setting.gradient == "mean_loss"
         version = ATTACKS[setting.attack].cache_version
         facts = [
-            _FORMAT, setting.attack, setting.point, self._draws, mean_loss,
-            self._settings.seed, network, weights_digest(victim),
+            _FORMAT,
+            setting.attack,
+            setting.point,
+            self._draws,
+            mean_loss,
+            self._settings.seed,
+            network,
+            weights_digest(victim),
             *([version] if version else []),
             *([{"gradient": setting.gradient}] if setting.gradient in _NAMED_GRADIENTS else []),
             *([{"noise": NOISE_VERSION}] if is_random(victim) else []),
-        ]  # fmt: skip
+        ]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return pathlib.Path(self._settings.attacks_dir) / digest.hexdigest()[:16]

@@ -71,7 +71,6 @@ class Evaluator:
         self._scorers = [self._scorer(model, number) for number in draws]
         self._kept: dict[str, list[Kept]] = {}  # by attack
         self.suite: SuiteOutcome | None = None
-        # Shared by several rows.
         self._single: dict[int, list[Scorer]] = {}
         self._clean: dict[Scorer, Answers] = {}
 
@@ -180,24 +179,28 @@ class Evaluator:
                     pairs = pairs[:1]
                 label = f"{self._defense}: {attack} scoring"
                 seed = self._settings.seed
-                reached = [] if targets is None else [
-                    one.correct(part, targets, seed, 1).mean() for one, part in pairs
-                ]
-                rows.append(self._row(
-                    scorer,
-                    scored,
-                    attack=attack,
-                    parameters=parameters,
-                    score=mean_score(
-                        self._test.images,
-                        [part for _, part in pairs],
-                        [self._answers_clean(one, label).correct for one, _ in pairs],
-                        [self._answers(one, part, label) for one, part in pairs],
-                    ),
-                    eval_seeds=len(scorer.seeds),
-                    target_rate=float(np.mean(reached)) if reached else None,
-                    **facts,
-                ))  # fmt: skip
+                reached = (
+                    []
+                    if targets is None
+                    else [one.correct(part, targets, seed, 1).mean() for one, part in pairs]
+                )
+                rows.append(
+                    self._row(
+                        scorer,
+                        scored,
+                        attack=attack,
+                        parameters=parameters,
+                        score=mean_score(
+                            self._test.images,
+                            [part for _, part in pairs],
+                            [self._answers_clean(one, label).correct for one, _ in pairs],
+                            [self._answers(one, part, label) for one, part in pairs],
+                        ),
+                        eval_seeds=len(scorer.seeds),
+                        target_rate=float(np.mean(reached)) if reached else None,
+                        **facts,
+                    )
+                )
         return rows
 
     def _row(self, scorer: Scorer, scored: str | None, **facts: Any) -> Row:
@@ -220,14 +223,16 @@ class Evaluator:
         """The rows of the adaptive suite; the outcome behind them is kept."""
         settings, scorer = self._settings, self._scorers[0]
         runner = SuiteRunner(
-            scorer, self._test.images, self._test.labels,
+            scorer,
+            self._test.images,
+            self._test.labels,
             scale=settings.suite_scale,
             seed=settings.seed,
             directory=pathlib.Path(settings.attacks_dir) / model_digest(self._model),
             pool=self._pool,
             clean=self._answers_clean(scorer, f"{self._defense}: scoring"),
             label=self._defense,
-        )  # fmt: skip
+        )
         self.suite = runner.outcome(settings.suite_epsilons)
         cell, indices = self.suite.cells[-1], self._shown()
         words = f"{cell.norm} epsilon={cell.epsilon:g}"
@@ -240,10 +245,8 @@ class Evaluator:
         if row.scored == "single":  # the loss of an ensemble is its own
             return row
         if self._settings.regularity:
-            gradient_norm, hessian_trace = self._by_chief(self._regularity, row)
-            row = dataclasses.replace(
-                row, gradient_norm=gradient_norm, hessian_trace=hessian_trace
-            )
+            norm, trace = self._by_chief(self._regularity, row)
+            row = dataclasses.replace(row, gradient_norm=norm, hessian_trace=trace)
         if row.stop_error is not None:
             mean_draws, disagreement = self._by_chief(self._stopping, row)
             row = dataclasses.replace(row, mean_draws=mean_draws, disagreement=disagreement)
@@ -268,8 +271,8 @@ class Evaluator:
         return found.gradient_norm, found.hessian_trace
 
     def _stopping(self, row: Row) -> tuple[float, float]:
-        error, seed = float(row.stop_error or 0.0), self._settings.seed
-        found = measure_stopping(self._model, self._test.images, row.num_draws, error, seed)
+        images, error = self._test.images, float(row.stop_error or 0.0)
+        found = measure_stopping(self._model, images, row.num_draws, error, self._settings.seed)
         log(
             f"{self._defense}: {found.mean_draws:.1f} of {row.num_draws} draws on average; the "
             f"others would change the class of {found.disagreement:.2%} of the images"
@@ -283,16 +286,13 @@ class Evaluator:
 
     def _answers_clean(self, scorer: Scorer, label: str) -> Answers:
         if scorer not in self._clean:
-            images, labels = self._test.images, self._test.labels
-            answers = scorer.answers(images, labels, self._settings.seed, 0, label=label)
-            self._clean[scorer] = answers
+            test, seed = self._test, self._settings.seed
+            self._clean[scorer] = scorer.answers(test.images, test.labels, seed, 0, label=label)
         return self._clean[scorer]
 
     def _scorer(self, model: keras.Model, num_draws: int) -> Scorer:
-        settings = self._settings
-        return Scorer(
-            model, num_draws, settings.eval_seeds, stop_error=settings.stop_error, pool=self._pool
-        )
+        seeds, error = self._settings.eval_seeds, self._settings.stop_error
+        return Scorer(model, num_draws, seeds, stop_error=error, pool=self._pool)
 
     def _member_scorers(self, num_draws: int) -> list[Scorer]:
         if num_draws not in self._single:

@@ -136,8 +136,10 @@ def measure_regularity(
         loss, slope = derivatives.loss_and_slope(x, y)
         traces = []
         for probe in range(probes):
-            streams = [np.random.default_rng([seeds.DIRECTIONS, seed, probe, start + i])
-                       for i in range(len(x))]  # fmt: skip
+            streams = [
+                np.random.default_rng([seeds.DIRECTIONS, seed, probe, start + i])
+                for i in range(len(x))
+            ]
             normal = np.stack([rng.standard_normal(x.shape[1:], np.float32) for rng in streams])
             if smoothing is None:
                 traces.append(derivatives.curvature(x, y, np.where(normal < 0, -1, 1)))

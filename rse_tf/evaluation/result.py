@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 import os
 from collections.abc import Mapping
 from typing import Any
 
+from rse_tf.utils.checks import checked_integer
+
 # Ratios of a number of images to another.
-_SHARES = ("accuracy", "accuracy_low", "accuracy_high", "average", "average_low", "average_high",
-           "worst_of_10", "worst_of_10_low", "worst_of_10_high", "misclassified_clean",
-           "success_rate", "target_rate", "disagreement")  # fmt: skip
+_SHARES = (
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "average",
+    "average_low",
+    "average_high",
+    "worst_of_10",
+    "worst_of_10_low",
+    "worst_of_10_high",
+    "misclassified_clean",
+    "success_rate",
+    "target_rate",
+    "disagreement",
+)
 _STRENGTHS = ("const", "epsilon")
 # Fields that a file has among the parameters of the attack.
 _IN_PARAMETERS = ("gradient", "scored", "members", "stop_error")
-# More digits than any of our numbers has meaning; 0.1 * 0.1 is 0.01 with as many.
-_DIGITS = 10
+_DIGITS = 10  # of every number that is kept: 0.1 * 0.1 is 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +282,7 @@ def _check_fields(owner: Score | Row) -> None:
         if kind.startswith("dict"):
             value = plain(value, f"Row: {name}")
         elif kind.startswith("int"):
-            value = _count(name, value)
+            value = checked_integer("Row", name, value)
         else:
             value = _number(name, value, may_be_none)
         object.__setattr__(owner, name, value)  # the way round `frozen`
@@ -286,9 +298,3 @@ def _number(name: str, value: Any, may_be_none: bool) -> float | None:
         allowed = "a share in [0, 1]" if name in _SHARES else "zero or greater"
         raise ValueError(f"Row: {name} must be {allowed}. Received: {name}={value}")
     return _rounded(value)
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"Row: {name} must be a positive integer. Received: {name}={value!r}")
-    return int(value)

@@ -95,9 +95,7 @@ class Scorer:
         self._stops_early = stop_error is not None
         self._predictors: dict[Any, list[Any]] = {}  # by kind and shape; one for each device
 
-    def predictions(
-        self, images: np.ndarray, *seed: int, label: str = "scoring"
-    ) -> np.ndarray:
+    def predictions(self, images: np.ndarray, *seed: int, label: str = "scoring") -> np.ndarray:
         """Predicted classes, int64 `[number]`.
 
         Args:
@@ -209,9 +207,7 @@ class Scorer:
         fails = np.exp(-2 * np.maximum(p - 0.5, 0) ** 2 / spread)
         return further * fails <= _NEGLIGIBLE
 
-    def _draws(
-        self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str
-    ) -> np.ndarray:
+    def _draws(self, images: np.ndarray, labels: np.ndarray, *seed: int, label: str) -> np.ndarray:
         """Share of single draws that are correct, float64 `[number]`."""
         images = checked_images("Scorer", images)
         copies = self._pool.replicas(self.classifier, images.shape[1:])

@@ -139,10 +139,12 @@ class Voter:
             logits = self._classifier(noisy)
         if waiting:
             raise argument_error(
-                "certify", "model", "one that calls all its noise layers, for each vote to have "
+                "certify",
+                "model",
+                "one that calls all its noise layers, for each vote to have "
                 "noise of its own; a tf.function that was compiled before hides them",
                 f"no call of {', '.join(waiting.values())}",
-            )  # fmt: skip
+            )
         return tf.argmax(logits, axis=-1), tf.nn.softmax(logits)
 
 

@@ -151,10 +151,19 @@ class SuiteAttacks:
     def _folder(self, step: Step, attack: Attack, number: int) -> pathlib.Path:
         """A folder for the batches of one step, named after all they follow from."""
         facts = [
-            _FORMAT, step.attack, step.source, step.draws, step.share, attack.hyperparameters(),
-            attack.batch_size, attack.bounds, self._seed, number, type(attack).cache_version,
+            _FORMAT,
+            step.attack,
+            step.source,
+            step.draws,
+            step.share,
+            attack.hyperparameters(),
+            attack.batch_size,
+            attack.bounds,
+            self._seed,
+            number,
+            type(attack).cache_version,
             NOISE_VERSION if self._is_random else None,
-        ]  # fmt: skip
+        ]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return self._directory / f"suite_{digest.hexdigest()[:16]}"
 
@@ -167,8 +176,9 @@ class SuiteAttacks:
             # the ball a randomised model is fooled more often.
             way = adversarial - images
             length = _lengths(way, norm)
-            factor = np.divide(_INSIDE * epsilon, length, out=np.zeros_like(length),
-                               where=length > 0)  # fmt: skip
+            factor = np.divide(
+                _INSIDE * epsilon, length, out=np.zeros_like(length), where=length > 0
+            )
             pushed = np.clip(images + factor[:, None, None, None] * way, *self._bounds)
             pushed = pushed.astype(np.float32)
             near = np.where((length <= epsilon)[:, None, None, None], adversarial, pushed)

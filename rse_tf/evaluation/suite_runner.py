@@ -85,9 +85,16 @@ def evaluate_suite(
     scorer = Scorer(model, num_draws, eval_seeds, pool=pool)
     with tempfile.TemporaryDirectory() as folder:
         runner = SuiteRunner(
-            scorer, images, labels, scale=scale, seed=seed, bounds=bounds, max_rows=max_rows,
-            directory=pathlib.Path(directory or folder), pool=pool,
-        )  # fmt: skip
+            scorer,
+            images,
+            labels,
+            scale=scale,
+            seed=seed,
+            bounds=bounds,
+            max_rows=max_rows,
+            directory=pathlib.Path(directory or folder),
+            pool=pool,
+        )
         return runner.outcome({norm: epsilons}, steps)
 
 
@@ -178,10 +185,11 @@ class SuiteRunner:
     ) -> None:
         number, members = len(self._images), len(getattr(self._scorer.model, "members", [0]))
         passes = sum(
-            step.passes * min(number, step.limit or number)
+            step.passes
+            * min(number, step.limit or number)
             * (members if step.source == "member" else 1)
             for step in steps
-        )  # fmt: skip
+        )
         log(
             f"{self._label}: {self.kind} suite, {self.scale}, {norm} "
             f"{', '.join(f'{epsilon:g}' for epsilon in epsilons)}: {len(steps)} attacks of "

@@ -123,12 +123,17 @@ def _randomised(norm: str, full: bool, has_members: bool) -> list[Step]:
         # As many passes in another split of steps and draws.
         _step("pgd_single_draws", "pgd", "mean_loss", 1, limit=some, steps=pgd * draws),
         _step(
-            "apgd_targeted", "apgd", "mean_logits", draws, loss="dlr_targeted",
-            steps=100 if full else 30, num_targets=9 if full else 3,
+            "apgd_targeted",
+            "apgd",
+            "mean_logits",
+            draws,
+            loss="dlr_targeted",
+            steps=100 if full else 30,
+            num_targets=9 if full else 3,
         ),
         _minimal(norm, "mean_probability", draws if full else 5, 300 if full else 100),
         _square("mean_probability", 1000 if full else 300, draws, some),
-    ]  # fmt: skip
+    ]
     if has_members:
         found.insert(4, _step("member", "apgd", "member", draws, steps=steps))
     return found
@@ -149,12 +154,16 @@ def _averaged(norm: str, full: bool) -> list[Step]:
             for share in shares
         ),
         _step(
-            "apgd_targeted", "apgd", "mean_logits", steps=steps, loss="dlr_targeted",
+            "apgd_targeted",
+            "apgd",
+            "mean_logits",
+            steps=steps,
+            loss="dlr_targeted",
             num_targets=9 if full else 3,
         ),
         _minimal(norm, "mean_probability", 1, 300 if full else 100),
         _square("mean_probability", 5000 if full else 500, limit=None if full else 50),
-    ]  # fmt: skip
+    ]
     return found
 
 
@@ -164,12 +173,16 @@ def _deterministic(norm: str, full: bool) -> list[Step]:
         _step("pgd", "pgd", "model", everyone=True, steps=40, restarts=10 if full else 1),
         _step("apgd", "apgd", "model", steps=100),
         _step(
-            "apgd_targeted", "apgd", "model", steps=100, loss="dlr_targeted",
+            "apgd_targeted",
+            "apgd",
+            "model",
+            steps=100,
+            loss="dlr_targeted",
             num_targets=9 if full else 3,
         ),
         _minimal(norm, "model", 1, 300 if full else 100),
         _square("model", 5000 if full else 1000),
-    ]  # fmt: skip
+    ]
     return found
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import platform
 from collections.abc import Mapping
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-import rse_tf
 from rse_tf import data, evaluation, reporting
 from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import Ensemble
@@ -19,6 +15,7 @@ from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer, Verd
 from rse_tf.evaluation.attack_points import audit_ball
 from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.input_noise import own_stddev
+from rse_tf.experiment.environment import versions
 from rse_tf.experiment.networks import network_spec
 from rse_tf.models import export_classifier
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
@@ -136,8 +133,13 @@ def audit(config: Config, defense: str, model: keras.Model, dataset: data.Datase
     test = dataset.test[numbers]
     path = pathlib.Path(str(config.workdir)) / "certificate.json"
     return evaluation.audit(
-        model, test.images, test.labels, epsilon=epsilon, norm=norm,
-        num_draws=config.num_draws[-1], attack_draws=max(config.attack_draws, 10),
+        model,
+        test.images,
+        test.labels,
+        epsilon=epsilon,
+        norm=norm,
+        num_draws=config.num_draws[-1],
+        attack_draws=max(config.attack_draws, 10),
         seed=config.seed % 2**31,
         certificate=reporting.read_certificates(path, defense, config.values(), numbers),
     )
@@ -168,14 +170,27 @@ def certify(config: Config) -> list[Certificate]:
     workdir = pathlib.Path(str(config.workdir))
     numbers = config.evaluation_settings().image_numbers(dataset, settings.skip)
     certificates = evaluation.certify(
-        model, dataset.test.images[numbers], dataset.test.labels[numbers], stddev,
-        n0=settings.n0, n=settings.n, alpha=settings.alpha, seed=config.seed, indices=numbers,
-        directory=workdir / "votes" / f"{defense}-{config.model}-{config.activation}", pool=pool,
-    )  # fmt: skip
+        model,
+        dataset.test.images[numbers],
+        dataset.test.labels[numbers],
+        stddev,
+        n0=settings.n0,
+        n=settings.n,
+        alpha=settings.alpha,
+        seed=config.seed,
+        indices=numbers,
+        directory=workdir / "votes" / f"{defense}-{config.model}-{config.activation}",
+        pool=pool,
+    )
     if pool.is_chief:
         paths = reporting.write_certificates(
-            workdir, certificates, settings, defense=defense, flags=config.values(),
-            versions=versions(), formats=config.figure_format,
+            workdir,
+            certificates,
+            settings,
+            defense=defense,
+            flags=config.values(),
+            versions=versions(),
+            formats=config.figure_format,
         )
         log(f"\n{reporting.format_certificates(certificates, settings)}\n")
         for path in paths:
@@ -271,14 +286,3 @@ def report(
         log(f"{reporting.format_verdicts(verdicts)}\n")
     for path in paths:
         log(path)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers of a run depend on."""
-    return {
-        "python": platform.python_version(),
-        "rse_tf": rse_tf.__version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-    }

@@ -35,9 +35,11 @@ def plan(config: Config) -> str:
     planned: dict[str, PlannedTraining] = {}  # networks that defenses share count once
     for name in config.defense:
         trainer = DryTrainer(
-            dataset, config.training_settings(), pathlib.Path(str(config.models_dir)),
+            dataset,
+            config.training_settings(),
+            pathlib.Path(str(config.models_dir)),
             config.strategy,
-        )  # fmt: skip
+        )
         config.make_defense(name).train(spec, trainer)
         for one in trainer.planned.values():
             lines.append(f"{name}: {one.name} {'is trained' if one.is_done else 'is to train'}")

@@ -18,7 +18,7 @@ def network_spec(config: Config, dataset: data.Dataset) -> NetworkSpec:
     """
     if keras.config.image_data_format() != "channels_last":
         raise ConfigError(
-            "rse_tf has the channels of images last: set \"image_data_format\": \"channels_last\" "
+            'rse_tf has the channels of images last: set "image_data_format": "channels_last" '
             f"in keras.json. Received: {keras.config.image_data_format()!r}"
         )
     if is_model_file(str(config.model)):

@@ -96,9 +96,7 @@ class Copier:
 
     def _pairs(self) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
         # Operations such as a sum of two tensors have no state.
-        return [
-            pair for pair in self._copies.values() if isinstance(pair[0], keras.layers.Layer)
-        ]
+        return [pair for pair in self._copies.values() if isinstance(pair[0], keras.layers.Layer)]
 
     def _parts(
         self, layer: keras.layers.Layer, copy: keras.layers.Layer

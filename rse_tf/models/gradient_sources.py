@@ -119,9 +119,9 @@ class StackedDraws:
                     return i + 1, total + part
 
                 state = [0, tf.zeros_like(images)]
-                total = tf.while_loop(
-                    lambda i, _: i < passes, again, state, parallel_iterations=1
-                )[1]
+                total = tf.while_loop(lambda i, _: i < passes, again, state, parallel_iterations=1)[
+                    1
+                ]
                 self._move_to(end)
                 return (total, [None] * len(variables)) if variables else total
 
@@ -224,8 +224,9 @@ class ReweightedMembers(MeanProbability):
 
 def _weights(stacked: tf.Tensor, ensemble: tf.Tensor) -> tf.Tensor:
     """Each member's share `[members, batch]`; 0 for those that do not share the class."""
-    chosen = tf.one_hot(tf.argmax(ensemble, axis=-1), stacked.shape[-1], on_value=True,
-                        off_value=False)  # fmt: skip
+    chosen = tf.one_hot(
+        tf.argmax(ensemble, axis=-1), stacked.shape[-1], on_value=True, off_value=False
+    )
     log_probs = tf.nn.log_softmax(stacked)
     own = tf.reduce_sum(tf.where(chosen, log_probs, 0.0), axis=-1)
     # 1 - p through the other classes: near p = 1 a difference would be 0.

@@ -211,8 +211,8 @@ class Network(keras.Model):
         kind = type(self).__name__
         if keras.config.image_data_format() != "channels_last":
             raise ValueError(
-                f"{kind}: images must have their channels last; set \"image_data_format\": "
-                "\"channels_last\" in keras.json, or call keras.config.set_image_data_format("
+                f'{kind}: images must have their channels last; set "image_data_format": '
+                '"channels_last" in keras.json, or call keras.config.set_image_data_format('
                 f"'channels_last'). Received: {keras.config.image_data_format()!r}"
             )
         known = len(input_shape) == 3 and all(isinstance(n, numbers.Integral) for n in input_shape)
@@ -228,8 +228,10 @@ class Network(keras.Model):
                 f"{kind}: num_classes must be an integer of at least 2. "
                 f"Received: num_classes={num_classes}"
             )
-        for argument, value in (("extra_filters", extra_filters),
-                                ("extra_convolution", extra_convolution)):  # fmt: skip
+        for argument, value in (
+            ("extra_filters", extra_filters),
+            ("extra_convolution", extra_convolution),
+        ):
             if int(value) != value or value < 0:
                 raise ValueError(
                     f"{kind}: {argument} must be an integer of at least 0. "

@@ -61,9 +61,13 @@ class FileSpec(NetworkSpec):
         if noise.is_silent:
             return model
         return robustify(
-            model, noise.init_noise, noise.inner_noise, noise.distribution, noise.active,
+            model,
+            noise.init_noise,
+            noise.inner_noise,
+            noise.distribution,
+            noise.active,
             noise.sampler,
-        )  # fmt: skip
+        )
 
 
 def file_spec(

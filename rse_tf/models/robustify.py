@@ -18,12 +18,18 @@ from rse_tf.utils.classifier import last_activation
 CONVOLUTIONS = tuple(
     getattr(keras.layers, name)
     for name in (
-        "Conv1D", "Conv2D", "Conv3D",
-        "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose",
-        "DepthwiseConv1D", "DepthwiseConv2D",
-        "SeparableConv1D", "SeparableConv2D",
+        "Conv1D",
+        "Conv2D",
+        "Conv3D",
+        "Conv1DTranspose",
+        "Conv2DTranspose",
+        "Conv3DTranspose",
+        "DepthwiseConv1D",
+        "DepthwiseConv2D",
+        "SeparableConv1D",
+        "SeparableConv2D",
     )
-)  # fmt: skip
+)
 
 
 def robustify(

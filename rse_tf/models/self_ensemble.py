@@ -184,9 +184,7 @@ class SelfEnsemble(keras.Model):
         ) -> tuple[tf.Tensor, ...]:
             """Draws up to the next look for the images `rows` that are still undecided."""
             start, end = ends[i], ends[i + 1]
-            some = self._add_draws(
-                tf.gather(images, rows), tf.gather(log_sum, rows), end - start
-            )
+            some = self._add_draws(tf.gather(images, rows), tf.gather(log_sum, rows), end - start)
             log_sum = tf.tensor_scatter_nd_update(log_sum, rows[:, None], some)
             draws = tf.tensor_scatter_nd_update(draws, rows[:, None], tf.fill(tf.shape(rows), end))
             largest = tf.exp(tf.reduce_max(some, axis=-1)) / tf.cast(end, tf.float32)

@@ -116,9 +116,14 @@ def _table_4(rows: Sequence[Row]) -> list[Table]:
     columns, source = (clean[0], *attacked[:2], clean[1], *attacked[2:]), ENSEMBLES_TABLE_4
     return [
         Table("Accuracy (%)", "Methods", lines("mean_loss"), columns, source=source),
-        Table("Ours: Mean prob., accuracy (%)", "Methods", lines("mean_probability"),
-              tuple(attacked), source=source),
-    ]  # fmt: skip
+        Table(
+            "Ours: Mean prob., accuracy (%)",
+            "Methods",
+            lines("mean_probability"),
+            tuple(attacked),
+            source=source,
+        ),
+    ]
 
 
 def _figure_1(rows: Sequence[Row]) -> list[Table]:

@@ -50,9 +50,12 @@ class PaperTable:
         figure = self.draw(tables, rows) if self.draw else self.draw_images(galleries)
         if figure is not None:
             others = _joined(
-                each for table in tables for cell in _cells(table, rows)
-                if cell.row is not None for each in cell.differences
-            )  # fmt: skip
+                each
+                for table in tables
+                for cell in _cells(table, rows)
+                if cell.row is not None
+                for each in cell.differences
+            )
             heading = heading_of(self.rows(rows), self.title)
             apart = f"Not the paper's setting: {others}." if others else ""
             warning = " ".join(filter(None, (heading.warning, apart)))

@@ -188,7 +188,8 @@ def _write(
         _head(command, len(finished), len(runs)),
         galleries,
         flags={"command": command},
-        versions=experiment.versions(), formats=runs[0].figure_format,
+        versions=experiment.versions(),
+        formats=runs[0].figure_format,
     )
 
 
@@ -214,9 +215,7 @@ def _set_flags(flags: dict[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in flags.items() if n not in others and v is not None and v is not False}
 
 
-def _command(
-    table: str, scale: str, output: str, pattern: str, extra: Sequence[str]
-) -> str:
+def _command(table: str, scale: str, output: str, pattern: str, extra: Sequence[str]) -> str:
     """The command in the head of a table, without local data folders."""
     own = [f"--table={table}", f"--scale={scale}"]
     own += [] if pattern == "*" else [f"--rows={pattern}"]

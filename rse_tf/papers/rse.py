@@ -125,9 +125,15 @@ def _table_2(rows: Sequence[Row]) -> list[Table]:
     return [
         Table("Accuracy (%)", "defense", lines, consts, _VGG16, source=TABLE_2),
         Table(sweep, "defense", lines, (_CLEAN, *consts), _VGG16, source=SWEEP),
-        Table(sweep.replace("accuracy (%)", distances), "defense", lines, consts, _VGG16,
-              metrics.RMS_L2),
-    ]  # fmt: skip
+        Table(
+            sweep.replace("accuracy (%)", distances),
+            "defense",
+            lines,
+            consts,
+            _VGG16,
+            metrics.RMS_L2,
+        ),
+    ]
 
 
 def _table_3(rows: Sequence[Row]) -> list[Table]:
@@ -179,8 +185,9 @@ def _levels(rows: Sequence[Row], attack: str) -> list[Header]:
             draws.setdefault(level, set()).add(row.num_draws)
     found = {level for level in draws if attack != "none" or len(draws[level]) > 1}
     levels = sorted({_NOISE["cifar10", "vgg16"], *found})
-    return [Header(f"init {init:g}, inner {inner:g}", _noise(init, inner))
-            for init, inner in levels]  # fmt: skip
+    return [
+        Header(f"init {init:g}, inner {inner:g}", _noise(init, inner)) for init, inner in levels
+    ]
 
 
 def _figure_3(rows: Sequence[Row]) -> list[Table]:
@@ -264,8 +271,11 @@ TABLES = {
     "rse/figure6": PaperTable(
         f"Figure 6 of {_PAPER}: accuracy and distortion by c, for three networks",
         _figure_6,
-        (_STRENGTH, "RMS L2 is over all images, also those that the attack failed on.",
-         _TEMPERATURE),
+        (
+            _STRENGTH,
+            "RMS L2 is over all images, also those that the attack failed on.",
+            _TEMPERATURE,
+        ),
         functools.partial(draw_sweeps, across=3),
     ),
     "rse/figure7": PaperTable(
@@ -275,4 +285,4 @@ TABLES = {
         draw_images=draw_perturbations,
     ),
     "rse/zoo": ZOO,
-}  # fmt: skip
+}

@@ -80,9 +80,7 @@ SQUARED_L2 = Metric(
     lambda number: None if number.rms_l2 is None else number.rms_l2**2,
     failed=lambda row: row.score.accuracy > 0 if row.target_rate is None else row.target_rate < 1,
 )
-CLEAN_ACCURACY = Metric(
-    "clean accuracy (%)", lambda row: 100 * (1 - row.score.misclassified_clean)
-)
+CLEAN_ACCURACY = Metric("clean accuracy (%)", lambda row: 100 * (1 - row.score.misclassified_clean))
 SUCCESS_RATE = Metric("success rate (%)", lambda row: _percent(row.score.success_rate))
 MEAN_L2 = Metric("mean L2 of successes", lambda row: row.score.mean_l2, digits=3)
 QUERIES = Metric("queries per image", lambda row: row.mean_queries, digits=0)
@@ -212,9 +210,7 @@ class Table:
             body, headers, tablefmt="pipe", disable_numparse=True, colalign=aligned
         )
 
-    def _cell(
-        self, line: Header, column: Header, groups: dict[tuple[str, str], list[Row]]
-    ) -> Cell:
+    def _cell(self, line: Header, column: Header, groups: dict[tuple[str, str], list[Row]]) -> Cell:
         asked = {**self.match, **line.match, **column.match}
         match = {name: value for name, value in asked.items() if value is not None}
         metric = column.metric or line.metric or self.metric
@@ -258,9 +254,7 @@ def _choose(
     fitting = [(row, others) for row, others in found if others is not None]
     if not fitting:
         return None, ()
-    return functools.reduce(
-        lambda best, new: new if _rank(*new) >= _rank(*best) else best, fitting
-    )
+    return functools.reduce(lambda best, new: new if _rank(*new) >= _rank(*best) else best, fitting)
 
 
 def _rank(row: Row, others: tuple[str, ...]) -> tuple[int, int, int]:

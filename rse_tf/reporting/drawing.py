@@ -133,13 +133,13 @@ def _draw_plot(axes: Axes, plot: Plot, styles: dict[str, Style]) -> None:
         label: [
             point._replace(
                 x=place(point.x, index),
-                published=point.published and (place(point.published[0], index),
-                                               point.published[1]),
+                published=point.published
+                and (place(point.published[0], index), point.published[1]),
             )
             for point in curve
         ]
         for index, (label, curve) in enumerate(plot.curves.items())
-    }  # fmt: skip
+    }
     wider = _widths(list(curves.values()), plot)
     for index, (label, curve) in enumerate(curves.items()):
         style = dict(styles[label])
@@ -189,9 +189,7 @@ def _is_near(one: Point, other: Point, beside: float, near: float) -> bool:
     return same_place and abs(one.y - other.y) <= near
 
 
-def _draw_curve(
-    axes: Axes, label: str, points: list[Point], style: Style, capsize: float
-) -> None:
+def _draw_curve(axes: Axes, label: str, points: list[Point], style: Style, capsize: float) -> None:
     ours = [point for point in points if point is _GAP or not math.isnan(point.y)]
     for point in ours:
         if point.interval is not None:
@@ -211,10 +209,15 @@ def styles_of(labels: Iterable[str]) -> dict[str, Style]:
     dashes = itertools.cycle(dash for dash in _DASHES for _ in COLOURS)
     looks = zip(itertools.cycle(COLOURS), itertools.cycle(_MARKERS), dashes)
     return {
-        label: {"color": colour, "marker": marker, "markersize": _MARKER, "linestyle": dash,
-                "linewidth": _LINEWIDTH}
+        label: {
+            "color": colour,
+            "marker": marker,
+            "markersize": _MARKER,
+            "linestyle": dash,
+            "linewidth": _LINEWIDTH,
+        }
         for label, (colour, marker, dash) in zip(dict.fromkeys(labels), looks)
-    }  # fmt: skip
+    }
 
 
 def legend_handles(

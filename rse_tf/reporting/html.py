@@ -99,13 +99,18 @@ def write_html(
 def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("rse_tf.reporting", "")
     return jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _defense(
-    name: str, rows: Sequence[Row], certificate: Mapping[str, Any] | None,
+    name: str,
+    rows: Sequence[Row],
+    certificate: Mapping[str, Any] | None,
     audits: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The head of one defense: its name, its verdict and its numbers."""

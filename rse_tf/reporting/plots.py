@@ -92,8 +92,7 @@ def _by_strength(panel: Panel) -> Plot:
     strengths = {row.strength for one in panel.series for row in one.rows}
     single = len(strengths) < 2
     curves = {
-        one.label: [_point(row, single) for row in (*one.clean, *one.rows)]
-        for one in panel.series
+        one.label: [_point(row, single) for row in (*one.clean, *one.rows)] for one in panel.series
     }
     attacked = strength_text(strengths.pop()) if single and strengths else ""
     axis = None if single else panel.strength

@@ -35,8 +35,11 @@ def write_report(
         formats: of the pictures, each one of `FIGURE_FORMATS`.
     """
     swept = {row.strength[0] for row in rows if row.strength}
-    strength = {"const": "c", "epsilon": "epsilon"}[swept.pop()] if len(swept) == 1 else (
-        "strength" if swept else "c")
+    strength = (
+        {"const": "c", "epsilon": "epsilon"}[swept.pop()]
+        if len(swept) == 1
+        else ("strength" if swept else "c")
+    )
     paths = [folder / "result.json", folder / "result.csv"]
     write_json(rows, paths[0], flags=flags, versions=versions)
     write_csv(rows, paths[1])

@@ -58,8 +58,10 @@ def table_of(rows: Sequence[Row]) -> Table:
     and how large the sampling error is. Published numbers appear only beside rows of their
     protocol, and are marked where they were measured with other settings.
     """
-    names = {attack: distinguishing_settings([row for row in rows if row.attack == attack])
-             for attack in dict.fromkeys(row.attack for row in rows)}  # fmt: skip
+    names = {
+        attack: distinguishing_settings([row for row in rows if row.attack == attack])
+        for attack in dict.fromkeys(row.attack for row in rows)
+    }
     lines = [_cells(row, names[row.attack]) for row in rows]
     for name in ("run", "dataset", "model"):
         if len({getattr(row, name) for row in rows}) < 2:
@@ -243,9 +245,11 @@ def _published_notes(rows: Sequence[Row]) -> list[str]:
         f"{row.strength[0]}={row.strength[1]:g}"
         for row, number in found
         for other in published_numbers(row.settings)
-        if other.accuracy is not None and number.accuracy is not None and row.strength
+        if other.accuracy is not None
+        and number.accuracy is not None
+        and row.strength
         and abs(other.accuracy - number.accuracy) > _ROUNDING
-    )  # fmt: skip
+    )
     return notes + [f"otherwise: {'; '.join(others)}"] * bool(others)
 
 

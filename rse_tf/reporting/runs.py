@@ -96,11 +96,16 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, str]]:
     flags = _differing({run.name: _set_flags(run.result) for run in runs})
     versions = _differing({run.name: run.result.versions for run in runs})
     return [
-        {"run": run.name, **flags[run.name], **versions[run.name], "defense": defense,
-         **_fall([row for row in run.result.rows if row.defense == defense])}
+        {
+            "run": run.name,
+            **flags[run.name],
+            **versions[run.name],
+            "defense": defense,
+            **_fall([row for row in run.result.rows if row.defense == defense]),
+        }
         for run in runs
         for defense in dict.fromkeys(row.defense for row in run.result.rows)
-    ]  # fmt: skip
+    ]
 
 
 def format_runs(runs: Sequence[Run]) -> str:

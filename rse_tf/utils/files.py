@@ -19,8 +19,16 @@ from rse_tf.utils.log import log
 # Errors of reading a damaged file: JSON, NumPy's archives, HDF5.
 DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-              errno.EIO, errno.ENAMETOOLONG)  # fmt: skip
+_FORBIDDEN = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+)
 
 
 class FileError(RuntimeError):

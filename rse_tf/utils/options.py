@@ -190,8 +190,10 @@ def union_of_flags(owners: Iterable[tuple[str, Mapping[str, Flag]]]) -> dict[str
     for owner, flags in owners:
         for flag in flags.values():
             first = found.setdefault(flag.name, flag)
-            for what, own, other in (("type", first.kind, flag.kind),
-                                     ("default", first.default, flag.default)):  # fmt: skip
+            for what, own, other in (
+                ("type", first.kind, flag.kind),
+                ("default", first.default, flag.default),
+            ):
                 if own != other:
                     raise TypeError(
                         f"--{flag.name} must be of one {what}. Received: {own} of "
@@ -218,9 +220,12 @@ def insert_flags(
     """
     found: dict[str, Flag] = {}
     for first in flags.values():
-        behind = [dataclasses.replace(flag, group=group)
-                  for name, group, others in further if name == first.name
-                  for flag in others]  # fmt: skip
+        behind = [
+            dataclasses.replace(flag, group=group)
+            for name, group, others in further
+            if name == first.name
+            for flag in others
+        ]
         for flag in (first, *behind):
             if flag.name in found:
                 raise TypeError(

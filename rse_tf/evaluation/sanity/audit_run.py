@@ -57,8 +57,16 @@ class AuditRun:
     """
 
     def __init__(
-        self, subject: Subject, attacks: Sequence[Attack], epsilon: float, norm: str,
-        substitute: Any, search_points: int, square_steps: int, loss: str, seed: int,
+        self,
+        subject: Subject,
+        attacks: Sequence[Attack],
+        epsilon: float,
+        norm: str,
+        substitute: Any,
+        search_points: int,
+        square_steps: int,
+        loss: str,
+        seed: int,
         certificate: Sequence[Certificate] | None,
     ) -> None:
         self.subject, self.attacks, self.main = subject, attacks, attacks[0]
@@ -73,8 +81,14 @@ class AuditRun:
         self.parts: list[Callable[[], None]] = [self.look, self.search]
         if subject.has_gradient:
             self.parts += [
-                self.attack, self.control, self.settings, self.strength, self.frozen, self.transfer,
-                self.binarise, self.certified,
+                self.attack,
+                self.control,
+                self.settings,
+                self.strength,
+                self.frozen,
+                self.transfer,
+                self.binarise,
+                self.certified,
             ]
         else:
             self.why_not = "TensorFlow knows no gradient of the logits"
@@ -107,8 +121,13 @@ class AuditRun:
         left = np.flatnonzero(correct.mean(axis=0) > 0.5)[:_FEW]
         if not self.square_steps or not len(left):
             return
-        attack = Square(self.subject.model, self.epsilon, norm=self.norm,
-                        bounds=self.subject.bounds, steps=self.square_steps)
+        attack = Square(
+            self.subject.model,
+            self.epsilon,
+            norm=self.norm,
+            bounds=self.subject.bounds,
+            steps=self.square_steps,
+        )
         moved = self._in_place(left, self.suite.run(attack, self.epsilon, rows=left).adversarial)
         self.found = self.suite.worst([self.found, moved])
         self.candidates.append(moved)

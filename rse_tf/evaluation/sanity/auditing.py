@@ -31,9 +31,7 @@ from rse_tf.utils.classifier import ProbabilitiesError, unchanged
 from rse_tf.utils.log import progress_bar
 
 _CALLER = "audit"
-_MODULES = (
-    model_rows, gradient_rows, settings_rows, comparison_rows, binarisation, report_rows
-)
+_MODULES = (model_rows, gradient_rows, settings_rows, comparison_rows, binarisation, report_rows)
 RULES = tuple(
     sorted(
         (rule for module in _MODULES for rule in vars(module).values() if isinstance(rule, Rule)),
@@ -110,8 +108,14 @@ def audit(
     with unchanged(model):
         try:
             subject = Subject(
-                model, images, labels, bounds=bounds, num_draws=num_draws,
-                attack_draws=attack_draws, batch_size=batch_size, caller=_CALLER,
+                model,
+                images,
+                labels,
+                bounds=bounds,
+                num_draws=num_draws,
+                attack_draws=attack_draws,
+                batch_size=batch_size,
+                caller=_CALLER,
             )
         except ProbabilitiesError as error:
             return _verdict([model_rows.a1_probabilities(error)], "the model returns probabilities")
@@ -121,7 +125,15 @@ def audit(
             checked_certificate(_CALLER, certificate, subject.labels)
         attacks = checked_attacks(_CALLER, attacks, norm, subject.bounds)
         run = AuditRun(
-            subject, attacks, epsilon, norm, substitute, search_points, square_steps, loss, seed,
+            subject,
+            attacks,
+            epsilon,
+            norm,
+            substitute,
+            search_points,
+            square_steps,
+            loss,
+            seed,
             certificate,
         )
         for part in progress_bar(run.parts, len(run.parts), _CALLER):
@@ -142,9 +154,7 @@ def _default_attacks(subject: Subject, epsilon: float, norm: str) -> list[Attack
     return attacks
 
 
-def _verdict(
-    rows: list[SanityRow], why_not: str, correct: np.ndarray | None = None
-) -> Verdict:
+def _verdict(rows: list[SanityRow], why_not: str, correct: np.ndarray | None = None) -> Verdict:
     """All rows in order, those that are missing with the reason `why_not`."""
     known = {row.id: row for row in rows}
     all_rows = tuple(known.get(rule.id, rule.not_run(why_not)) for rule in RULES)

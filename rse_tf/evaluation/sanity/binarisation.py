@@ -145,9 +145,7 @@ class _Problem:
         return False
 
 
-def _inside(
-    images: np.ndarray, epsilon: float, norm: str, rng: np.random.Generator
-) -> np.ndarray:
+def _inside(images: np.ndarray, epsilon: float, norm: str, rng: np.random.Generator) -> np.ndarray:
     """Uniform points within 0.95 epsilon."""
     radius = _INNER_RADIUS * epsilon
     if norm == "linf":

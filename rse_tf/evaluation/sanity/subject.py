@@ -76,9 +76,7 @@ class Subject:
         self.attack_draws = checked_integer(caller, "attack_draws", attack_draws)
         self.classifier = Classifier(model, caller)
         self.num_classes = self.classifier.look(self.images).num_classes
-        self.labels = checked_classes(
-            caller, "labels", labels, len(self.images), self.num_classes
-        )
+        self.labels = checked_classes(caller, "labels", labels, len(self.images), self.num_classes)
         self.is_random = is_random(model)
         self.declares_noise = self.is_random
         if isinstance(model, (FrozenNoise, CommonNoise)):

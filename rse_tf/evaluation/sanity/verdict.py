@@ -129,8 +129,13 @@ class Verdict:
     def format(self) -> str:
         """A table for the terminal, the headline above it."""
         cells = [
-            [row.id, row.verdict, "" if row.figure is None else f"{row.figure:.3g}",
-             row.question, row.reason]
+            [
+                row.id,
+                row.verdict,
+                "" if row.figure is None else f"{row.figure:.3g}",
+                row.question,
+                row.reason,
+            ]
             for row in self.rows
         ]
         table = tabulate(

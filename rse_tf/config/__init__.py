@@ -10,15 +10,13 @@ from typing import Any
 
 from rse_tf import defenses
 from rse_tf.attacks import ATTACKS
-from rse_tf.attacks.facts import GRADIENTS
-from rse_tf.data import DATASETS, comes_from_tfds, dataset_defaults, described
-from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense, is_defense
+from rse_tf.config.fields import ATTACK, CERTIFICATION, DEFENSE, NETWORK, TRAINING, RunFields
+from rse_tf.data import comes_from_tfds, dataset_defaults
+from rse_tf.defenses import DEFENSES, ENSEMBLES, Defense
 from rse_tf.evaluation import CertificationSettings, EvaluationSettings, SuiteSettings
 from rse_tf.evaluation.attack_points import attack_flags, attack_points, check_attack_flags
-from rse_tf.models import MODELS, NoiseSettings, is_activation, is_network
-from rse_tf.reporting import FIGURE_FORMATS
-from rse_tf.training import STRATEGIES, TrainingSettings
-from rse_tf.utils import rules
+from rse_tf.models import NoiseSettings
+from rse_tf.training import TrainingSettings
 from rse_tf.utils.checks import ArgumentError
 from rse_tf.utils.options import (
     Flag,
@@ -26,13 +24,11 @@ from rse_tf.utils.options import (
     check_flag,
     default_values,
     field_flags,
-    flag_field,
     from_flags,
     insert_flags,
     options_of,
     settings_flags,
 )
-from rse_tf.utils.rules import AT_LEAST_1, Rule
 
 
 class ConfigError(ValueError):
@@ -41,12 +37,9 @@ class ConfigError(ValueError):
 
 _PATHS = ("data_dir", "workdir", "export_dir", "models_dir", "attacks_dir")
 
-_DATA, _NETWORK, _DEFENSE, _TRAINING = "Data", "Network", "Defense", "Training"
-_ATTACK, _SCORING, _CERTIFICATION, _RUN = "Attack", "Scoring", "Certification", "Run"
-
 
 @dataclasses.dataclass(frozen=True, init=False)
-class Config:
+class Config(RunFields):
     """A validated run. Every field is a flag of the same name, but for `options`.
 
     `options` holds the flags that are made of the options of others: of `NoiseSettings`, of
@@ -62,71 +55,6 @@ class Config:
         ConfigError: if a value is impossible, alone or together with the others.
     """
 
-    dataset: str = flag_field(
-        _DATA, "mnist_5k", lambda: f"{', '.join(map(described, DATASETS))}, another name of "
-        "TensorFlow Datasets, or path/to/file.npz")  # fmt: skip
-    data_dir: str | None = flag_field(_DATA, None, "TensorFlow Datasets directory")
-    image_size: int | None = flag_field(
-        _DATA, None, "resize TensorFlow Datasets images to this size", rule=AT_LEAST_1)
-    validation_fraction: float = flag_field(
-        _DATA, 0.1, "share of the training images held out; with 0 the last epoch is kept",
-        rule=rules.SHARE_BELOW_1)  # fmt: skip
-
-    model: str | None = flag_field(
-        _NETWORK, None, "network, or path/to/model.keras of your own", lambda: sorted(MODELS),
-        rule=Rule(is_network, "one of these, or a file"))  # fmt: skip
-    activation: str = flag_field(
-        _NETWORK, "relu", "activation: relu, brelu, or a Keras name",
-        rule=Rule(is_activation, "brelu or the name of a Keras activation"))  # fmt: skip
-
-    defense: tuple[str, ...] = flag_field(
-        _DEFENSE, ("none", "rse"), "one or several, with commas; an ensemble goes with any way to "
-        "train its members: ensemble_bagging+rse; rse with the loss of another: "
-        "rse+fast_training", lambda: sorted(DEFENSES | ENSEMBLES),
-        rule=Rule(is_defense, "a defense"))  # fmt: skip
-
-    strategy: str = flag_field(
-        _TRAINING, "auto", "devices; auto: all GPUs here", lambda: STRATEGIES)
-
-    attack: tuple[str, ...] = flag_field(
-        _ATTACK, ("carlini_wagner",), "one or several, with commas; none: clean images only",
-        lambda: ("none", *sorted(ATTACKS)))  # fmt: skip
-    targeted: bool = flag_field(_ATTACK, False, "aim at a random other class")
-    target_class: tuple[str, ...] | None = flag_field(
-        _ATTACK, None, "aim at each of these classes in turn, by name")
-    image_class: str | None = flag_field(_ATTACK, None, "attack images of this class only, by name")
-    gradient: tuple[str, ...] = flag_field(
-        _ATTACK, ("mean_probability",), "of an ensemble: of a member (Grad. 1), of the members' "
-        "mean loss (Grad. 2), probability or logits; reweighted: of those not fooled",
-        lambda: GRADIENTS)  # fmt: skip
-    attack_draws: int = flag_field(
-        _ATTACK, 1, "noise draws that the attacker averages at each step (the paper: 1)",
-        rule=AT_LEAST_1)  # fmt: skip
-    substitute: str | None = flag_field(
-        _ATTACK, None, "transfer: a defense, trained from another seed, to attack instead",
-        rule=Rule(is_defense, "a defense"))  # fmt: skip
-    num_images: int | None = flag_field(_ATTACK, None, "test images to attack", rule=AT_LEAST_1)
-    attack_batch_size: int = flag_field(_ATTACK, 100, "images attacked at a time", rule=AT_LEAST_1)
-
-    num_draws: tuple[int, ...] = flag_field(
-        _SCORING, (50,), "noise draws that the defense averages; several: rows for each",
-        rule=AT_LEAST_1)  # fmt: skip
-    stop_error: float | None = flag_field(
-        _SCORING, None, "draw no more for an image once a change of its class is this unlikely",
-        rule=rules.PROBABILITY)  # fmt: skip
-    eval_seeds: int = flag_field(
-        _SCORING, 3, "times each accuracy is measured, with fresh noise", rule=AT_LEAST_1)
-    regularity: bool = flag_field(_SCORING, False, "input gradient and Hessian of the clean loss")
-    audit: bool = flag_field(_SCORING, False, "attack again; say how far to trust the numbers")
-
-    seed: int = flag_field(_RUN, 0, "everything random follows from it", rule=rules.SEED)
-    workdir: str | None = flag_field(
-        _RUN, None, "folder of this run; default runs/<data>-<model>-<attack>")
-    export_dir: str | None = flag_field(_RUN, None, "rse_tf.export: where the SavedModel goes")
-    models_dir: str | None = flag_field(_RUN, None, "trained models; default beside the workdir")
-    attacks_dir: str | None = flag_field(_RUN, None, "attacked images; default inside the workdir")
-    figure_format: tuple[str, ...] = flag_field(
-        _RUN, ("png",), "of the pictures", lambda: FIGURE_FORMATS)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __init__(self, *, options: Mapping[str, Any] | None = None, **flags: Any) -> None:
@@ -235,8 +163,9 @@ class Config:
                 f"DATASETS[{own['dataset']!r}]: defaults must be of flags, or of options by their "
                 f"by_dataset. Received: {', '.join(unknown)}"
             )
-        own |= {name: of_dataset[name] for name in own.keys() & of_dataset.keys()
-                if own[name] is None}  # fmt: skip
+        own |= {
+            name: of_dataset[name] for name in own.keys() & of_dataset.keys() if own[name] is None
+        }
         options = {
             **default_values(NoiseSettings, of_dataset),
             **default_values(TrainingSettings, of_dataset),
@@ -271,8 +200,13 @@ class Config:
 
 def _with_dataset_defaults() -> set[str]:
     """Names of the defaults that a data set can have: flags without, and `by_dataset`."""
-    owners = (NoiseSettings, TrainingSettings, *ENSEMBLES.values(), *DEFENSES.values(),
-              *ATTACKS.values())  # fmt: skip
+    owners = (
+        NoiseSettings,
+        TrainingSettings,
+        *ENSEMBLES.values(),
+        *DEFENSES.values(),
+        *ATTACKS.values(),
+    )
     options = [option for owner in owners for option in options_of(owner).values()]
     own = {name for name, flag in field_flags(Config).items() if flag.default is None}
     return own | {option.by_dataset for option in options if option.by_dataset}
@@ -286,12 +220,12 @@ def config_flags() -> dict[str, Flag]:
     """
     return insert_flags(
         field_flags(Config),
-        ("activation", _NETWORK, settings_flags(NoiseSettings).values()),
-        ("defense", _DEFENSE, defenses.defense_flags().values()),
-        ("defense", _TRAINING, settings_flags(TrainingSettings).values()),
-        ("attack", _ATTACK, settings_flags(SuiteSettings).values()),
-        ("attack", _ATTACK, attack_flags().values()),
-        ("audit", _CERTIFICATION, settings_flags(CertificationSettings).values()),
+        ("activation", NETWORK, settings_flags(NoiseSettings).values()),
+        ("defense", DEFENSE, defenses.defense_flags().values()),
+        ("defense", TRAINING, settings_flags(TrainingSettings).values()),
+        ("attack", ATTACK, settings_flags(SuiteSettings).values()),
+        ("attack", ATTACK, attack_flags().values()),
+        ("audit", CERTIFICATION, settings_flags(CertificationSettings).values()),
     )
 
 
