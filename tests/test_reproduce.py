@@ -94,10 +94,12 @@ def table_lines(markdown: str) -> list[str]:
 _USUAL = ("rse/table2", "ensembles/table2")
 
 
-@pytest.mark.parametrize(
-    "table",
-    [pytest.param(name, marks=[] if name in _USUAL else pytest.mark.long) for name in TABLES],
-)
+MOSTLY_LONG = [
+    pytest.param(name, marks=[] if name in _USUAL else pytest.mark.long) for name in TABLES
+]
+
+
+@pytest.mark.parametrize("table", MOSTLY_LONG)
 def test_a_table_is_reproduced_once(
     table: str, output: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +187,7 @@ def test_a_killed_reproduction_goes_on_behind_its_finished_rows(tmp_path: pathli
 # With runs that take no time.
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", MOSTLY_LONG)
 def test_every_row_is_run_in_a_folder_of_its_own(
     table: str, ran: list[Config], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

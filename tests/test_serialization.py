@@ -82,6 +82,13 @@ CASES = [
 IDS = [f"{case.kind.__name__}-{index}" for index, case in enumerate(CASES)]
 NETWORKS = tuple(MODELS.values())
 
+# Tracing is slow in the two large networks, whose layers are those of the others.
+LARGE = (MODELS["resnext29"], MODELS["vgg16"])
+MOST = [
+    pytest.param(case, id=name, marks=[pytest.mark.long] if case.kind in LARGE else [])
+    for case, name in zip(CASES, IDS)
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
@@ -185,13 +192,12 @@ def check_served(reference: Reference, serve: Callable) -> None:
         assert_same(serve(reference.images), expected)
 
 
+@pytest.mark.parametrize("reference", MOST, indirect=True)
 def test_saved_model_keeps_weights_and_live_noise(reference: Reference, tmp_path: Path) -> None:
     set_noise_state(reference.model, reference.state)
     check_served(reference, serve_saved_model(reference.model, tmp_path))
 
 
-# Tracing is dear in the two large networks, which the test above has served already.
-LARGE = (MODELS["resnext29"], MODELS["vgg16"])
 EXPORTED = [pytest.param(case, id=name) for case, name in zip(CASES, IDS) if case.kind not in LARGE]
 
 
@@ -212,6 +218,7 @@ def test_export_keeps_weights_and_live_noise(reference: Reference, tmp_path: Pat
         assert np.any(one != other)
 
 
+@pytest.mark.parametrize("reference", MOST, indirect=True)
 def test_checkpoint_restores_weights_and_noise(reference: Reference, tmp_path: Path) -> None:
     set_noise_state(reference.model, reference.state)
     path = tf.train.Checkpoint(model=reference.model).write(str(tmp_path / "checkpoint"))

@@ -272,6 +272,7 @@ def test_attacks_on_parts_of_an_ensemble_leave_what_a_judge_needs(
         assert (np.abs(one.adversarial - images[one.attacked]) <= 0.01 + 1e-6).all()
 
 
+@pytest.mark.long
 def test_a_suite_goes_on_where_it_was_killed(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

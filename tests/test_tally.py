@@ -93,6 +93,7 @@ def long_run(directory: pathlib.Path | None) -> list[Certificate]:
     return certify(linear(0.25, 1.0), images, labels, n=5_000, directory=directory)
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_goes_on(tmp_path: pathlib.Path) -> None:
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
