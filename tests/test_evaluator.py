@@ -338,20 +338,16 @@ def test_sources_of_gradients_are_there_for_draws_and_for_random_members(
     tmp_path: pathlib.Path,
 ) -> None:
     names = ("mean_logits", "reweighted")
-    run = settings(
-        tmp_path,
-        attack=("fgsm", "ddn"),
-        epsilon=(0.1,),
-        attack_draws=3,
-        num_images=6,
-        attack_steps=3,
-        gradient=names,
-    )
+    common = {"epsilon": (0.1,), "attack_draws": 3, "num_images": 6, "gradient": names}
     network = noisy(init_noise=0.5)
     ensemble = AveragedEnsemble([network, noisy(init_noise=0.3)])
-    for model, attacks in ((network, ("fgsm", "ddn")), (ensemble, ("fgsm",))):
-        one = dataclasses.replace(run, attack=attacks)
-        rows = [row for row in rows_of(model, one, NOISY_DATA) if row.attack != "none"]
+    cases: list[tuple[keras.Model, tuple[str, ...], dict[str, Any]]] = [
+        (network, ("fgsm", "ddn"), {"attack_steps": 3}),
+        (ensemble, ("fgsm",), {}),
+    ]
+    for model, attacks, more in cases:
+        run = settings(tmp_path, attack=attacks, **common, **more)
+        rows = [row for row in rows_of(model, run, NOISY_DATA) if row.attack != "none"]
         assert [(row.attack, row.gradient) for row in rows] == [
             (attack, gradient) for attack in attacks for gradient in names
         ]

@@ -52,6 +52,7 @@ def test_every_rule_has_an_id_of_its_own() -> None:
         "A2",
         "A3",
         "A4",
+        "A5",
         "B1",
         "B2",
         "B3",
