@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from rse_tf.attacks.base import Attack, AttackResult, per_image
+from rse_tf.attacks.base import Attack, per_image
 from rse_tf.attacks.norms import (
     free_part,
     into_ball,
@@ -88,12 +88,6 @@ class ARC(Attack):
 
     def _defaults(self) -> dict[str, Any]:
         return {"step_size": self.epsilon}
-
-    def __call__(self, images: Any, labels: Any, targets: Any = None) -> AttackResult:
-        """Attacks a batch; see `Attack`. There must be no `targets`."""
-        if targets is not None:
-            raise self._error("targets", "None, for the attack is untargeted", targets)
-        return super().__call__(images, labels)
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars

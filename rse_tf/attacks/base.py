@@ -106,9 +106,12 @@ class Attack(RunFacts, abc.ABC):
 
         Raises:
             ValueError: if an argument has the wrong shape or dtype, holds NaN, or lies outside
-                `bounds`; or if the model does not return logits.
+                `bounds`; if the model does not return logits; or if there are `targets` and the
+                attack has none.
         """
         caller = type(self).__name__
+        if targets is not None and not self.has_targets:
+            raise self._error("targets", "None, for the attack is untargeted", targets)
         images = self._check_images(images)
         num_classes = self.check_model(images)
         labels = checked_classes(caller, "labels", labels, len(images), num_classes)

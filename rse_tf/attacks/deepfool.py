@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
 from rse_tf.attacks.active_rows import step_active, while_active
-from rse_tf.attacks.base import Attack, AttackResult, per_image
+from rse_tf.attacks.base import Attack, per_image
 from rse_tf.attacks.facts import GRADIENTS_OF_ONE
 from rse_tf.utils.options import option
 
@@ -80,12 +80,6 @@ class DeepFool(Attack):
     @property
     def supports_jit(self) -> bool:
         return False
-
-    def __call__(self, images: Any, labels: Any, targets: Any = None) -> AttackResult:
-        """Attacks a batch; see `Attack`. There must be no `targets`."""
-        if targets is not None:
-            raise self._error("targets", "None, for the attack is untargeted", targets)
-        return super().__call__(images, labels)
 
     def _perturb(
         self, images: tf.Tensor, classes: tf.Tensor, targeted: bool, scalars: Scalars

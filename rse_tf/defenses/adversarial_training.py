@@ -13,10 +13,10 @@ import keras
 import tensorflow as tf
 
 from rse_tf.attacks.fgsm import fast_gradient_sign
-from rse_tf.defenses.base import ObjectiveDefense
+from rse_tf.defenses.base import ObjectiveDefense, training_epsilon_option
 from rse_tf.training import Objective
 from rse_tf.utils.options import option
-from rse_tf.utils.rules import NOT_NEGATIVE, SHARE
+from rse_tf.utils.rules import SHARE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +67,7 @@ class FGSMTraining(ObjectiveDefense):
         rho: weight of the clean loss. Default 1/2 (Strauss et al.).
     """
 
-    training_epsilon: float = option(
-        0.03,
-        by_dataset="training_epsilon",
-        rule=NOT_NEGATIVE,
-        is_length=True,
-        help="L-infinity distance of the images to train on",
-    )
+    training_epsilon: float = training_epsilon_option()
     rho: float = option(0.5, rule=SHARE, help="weight of the clean loss")
 
     def objective(self) -> Objective:

@@ -11,7 +11,8 @@ import keras
 
 from rse_tf.models import NetworkSpec
 from rse_tf.training import Objective, Trainer
-from rse_tf.utils.options import check_options, default_values, options_of
+from rse_tf.utils.options import check_options, default_values, option, options_of
+from rse_tf.utils.rules import NOT_NEGATIVE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,3 +75,14 @@ class ObjectiveDefense(Defense):
 
     def train(self, spec: NetworkSpec, trainer: Trainer) -> keras.Model:
         return trainer.fit(spec if self.with_noise else spec.without_noise(), self.objective())
+
+
+def training_epsilon_option() -> Any:
+    """Returns the field of `--training_epsilon`, which all trainings on attacked images share."""
+    return option(
+        0.03,
+        by_dataset="training_epsilon",
+        rule=NOT_NEGATIVE,
+        is_length=True,
+        help="L-infinity distance of the images to train on",
+    )

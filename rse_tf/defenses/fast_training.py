@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from rse_tf.defenses.base import ObjectiveDefense
+from rse_tf.defenses.base import ObjectiveDefense, training_epsilon_option
 from rse_tf.defenses.pgd_training import WorstCase
 from rse_tf.training import Objective
-from rse_tf.utils.options import option
-from rse_tf.utils.rules import NOT_NEGATIVE
 
 # Of the distance: 10/255 for 8/255 in the published code. A longer step ends at the corners of
 # the ball, and the network may then learn to withstand nothing else.
@@ -31,13 +29,7 @@ class FastTraining(ObjectiveDefense):
             0.031 on CIFAR-10.
     """
 
-    training_epsilon: float = option(
-        0.03,
-        by_dataset="training_epsilon",
-        rule=NOT_NEGATIVE,
-        is_length=True,
-        help="L-infinity distance of the images to train on",
-    )
+    training_epsilon: float = training_epsilon_option()
 
     def objective(self) -> Objective:
         return WorstCase(self.training_epsilon, _STEP * self.training_epsilon, steps=1)

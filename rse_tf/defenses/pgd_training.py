@@ -13,10 +13,10 @@ import keras
 import tensorflow as tf
 
 from rse_tf.attacks.pgd import projected_gradient_sign
-from rse_tf.defenses.base import ObjectiveDefense
+from rse_tf.defenses.base import ObjectiveDefense, training_epsilon_option
 from rse_tf.training import Objective
 from rse_tf.utils.options import option
-from rse_tf.utils.rules import AT_LEAST_1, NOT_NEGATIVE, POSITIVE
+from rse_tf.utils.rules import AT_LEAST_1, POSITIVE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +70,7 @@ class PGDTraining(ObjectiveDefense):
             published, and elsewhere a quarter of the distance: 2/255 of 8/255 there.
     """
 
-    training_epsilon: float = option(
-        0.03,
-        by_dataset="training_epsilon",
-        rule=NOT_NEGATIVE,
-        is_length=True,
-        help="L-infinity distance of the images to train on",
-    )
+    training_epsilon: float = training_epsilon_option()
     training_steps: int = option(
         10, by_dataset="training_steps", rule=AT_LEAST_1, help="steps of the attack in training"
     )
