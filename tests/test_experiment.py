@@ -66,11 +66,16 @@ def test_a_run_reports_one_row_for_each_defense_and_setting(finished: pathlib.Pa
         assert (finished / name).stat().st_size > 500
 
 
-def test_the_same_command_again_changes_no_number(finished: pathlib.Path) -> None:
+def test_the_same_command_again_changes_no_number(
+    finished: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = json.loads((finished / "result.json").read_text())
     batches = {file: file.stat().st_mtime_ns for file in finished.rglob("batch_*.npz")}
     models = {file: file.stat().st_mtime_ns for file in finished.parent.rglob("model.keras")}
     experiment.run(parse(["main", f"--flagfile={finished / 'flags.txt'}"], ""))
+    *_, advice, page = capsys.readouterr().out.splitlines()
+    assert advice.startswith("These attacks are not the worst case: --suite=adaptive ")
+    assert page == f"A page of it all: python -m rse_tf.report {finished} --html"
     assert json.loads((finished / "result.json").read_text())["rows"] == before["rows"]
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("batch_*.npz")} == batches
     assert len(models) == 2  # the halves share the networks of none and rse
