@@ -288,7 +288,7 @@ def report(
         log(path)
     if config.attacks and not any(row.attack == "adaptive" for row in rows):
         log(
-            "\nThese attacks are not the worst case: --suite=adaptive attacks each defense in every "
-            "way that suits it."
+            "\nThese attacks are not the worst case: --suite=adaptive attacks each defense in "
+            "every way that suits it."
         )
     log(f"A page of it all: python -m rse_tf.report {workdir} --html")
