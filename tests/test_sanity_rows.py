@@ -313,6 +313,15 @@ def test_one_failed_row_makes_the_headline_an_upper_bound() -> None:
     assert "No robust accuracy" in Verdict(rows("FAIL")).format()
 
 
+def test_rows_that_did_not_run_share_a_line_for_their_reason() -> None:
+    silent = (RULES[3].not_run("no images"),)
+    lines = Verdict(rows("PASS", "NOT_RUN", "NOT_RUN") + silent).format().splitlines()
+    assert lines[-2:] == ["NOT_RUN A2, A3: why not", "NOT_RUN A4: no images"]
+    every = Verdict(rows(*["NOT_RUN"] * len(RULES)))
+    assert max(map(len, every.format().splitlines())) <= 130
+    assert all(rule.id in every.format() for rule in RULES)
+
+
 def test_a_verdict_goes_through_json_and_fits_a_terminal() -> None:
     verdict = Verdict(rows("PASS", "FAIL", "NOT_RUN"), 0.42, (0.3, 0.5))
     odd = Verdict((RULES[0].row("FAIL", float("nan"), "found"),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from typing import Any
 
 from tabulate import tabulate
@@ -127,7 +128,7 @@ class Verdict:
         }
 
     def format(self) -> str:
-        """A table for the terminal, the headline above it."""
+        """A table for the terminal: the headline, the rows that ran, and why the others did not."""
         cells = [
             [
                 row.id,
@@ -137,6 +138,7 @@ class Verdict:
                 row.reason,
             ]
             for row in self.rows
+            if row.verdict != NOT_RUN
         ]
         table = tabulate(
             cells,
@@ -144,7 +146,15 @@ class Verdict:
             disable_numparse=True,
             maxcolwidths=[None, None, None, 34, 60],
         )
-        return f"{self._headline()}\n\n{table}"
+        silent: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.verdict == NOT_RUN:
+                silent.setdefault(row.reason, []).append(row.id)
+        lines = [
+            textwrap.fill(f"{NOT_RUN} {', '.join(ids)}: {reason}", 120, subsequent_indent="    ")
+            for reason, ids in silent.items()
+        ]
+        return "\n\n".join(filter(None, [self._headline(), table, "\n".join(lines)]))
 
     def _headline(self) -> str:
         counts = [f"{sum(row.verdict == v for row in self.rows)} {v}" for v in VERDICTS[::-1]]
