@@ -120,7 +120,7 @@ def test_the_gravest_row_is_the_verdict(as_mapping: bool, tmp_path: Path) -> Non
     assert page.texts["span"][-2:] == ["WARN", "(0 FAIL, 1 WARN, 1 PASS, 1 NOT_RUN)"]
     cells = page.texts["td"]
     assert ["A1", "PASS", "a < b?", "0.125", "r"] == cells[:5] and "<b>" in cells
-    assert "C1" not in cells and any(p.startswith("NOT_RUN C1: ") for p in page.texts["p"])
+    assert "C1" not in cells and "NOT_RUN C1: " in page.text
     assert "upper bound" not in page.text
     page = page_of(tmp_path / "b", audit=[*rows, audit_row("D1", "FAIL")])
     assert "A check failed: every accuracy under attack is an upper bound." in page.text
