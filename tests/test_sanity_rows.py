@@ -62,6 +62,7 @@ def test_every_rule_has_an_id_of_its_own() -> None:
         "C4",
         "C5",
         "C6",
+        "C7",
         "D1",
         "D2",
         "D3",

@@ -34,7 +34,7 @@ def test_the_figures_of_a_suite_feed_the_rows() -> None:
     )
     verdict = suite_verdict(outcome, TASK.images)
     told = [row for row in verdict.rows if row.verdict != "NOT_RUN"]
-    assert [row.id for row in told] == ["A5", "D1", "D2", "D4", "E1", "E4"]
+    assert [row.id for row in told] == ["A5", "C7", "D1", "D2", "D4", "E1", "E4"]
     assert {row.verdict for row in told if row.id != "E4"} == {"PASS"}
     assert "--audit" in verdict.row("B1").reason
     assert verdict.headline == TASK.robust(0.03).mean() and not verdict.headline_is_upper_bound

@@ -17,11 +17,19 @@ import rse_tf
 from rse_tf import data, flags, reporting
 from rse_tf.attacks import ATTACKS
 from rse_tf.config import Config, ConfigError
-from rse_tf.evaluation import Evaluator, Scorer, attacking, evaluate_suite, scoring
+from rse_tf.evaluation import (
+    Evaluator,
+    Scorer,
+    attacking,
+    evaluate_suite,
+    scoring,
+    suite_verdict,
+)
 from rse_tf.evaluation.candidates import Candidates, Selection, Selector
 from rse_tf.evaluation.metrics import interval
 from rse_tf.evaluation.suite_attacks import SuiteAttacks
-from rse_tf.evaluation.suite_rows import is_single_attack
+from rse_tf.evaluation.suite_budget import Budget
+from rse_tf.evaluation.suite_rows import is_single_attack, suite_rows
 from rse_tf.evaluation.suites import SCALES, Step, suite_steps
 from rse_tf.layers import NoiseLayer
 from rse_tf.training.device_pool import DevicePool
@@ -141,6 +149,43 @@ def test_candidates_of_smaller_distances_are_candidates_at_larger_ones() -> None
     carried = cells[1].source == f"linf {strong:g}"
     np.testing.assert_array_equal(cells[1].adversarial[carried], cells[0].adversarial[carried])
     assert carried.any()
+
+
+def test_a_budget_is_shared_by_the_distances_and_leaves_out_what_does_not_fit() -> None:
+    budget = Budget(minutes=2, distances=2, devices=2)  # 240 seconds of attacks, 120 for each
+    budget.begin_distance()
+    assert budget.allows(1e9)  # nothing is known yet
+    budget.spend(passes=100, seconds=20)  # 100 seconds are left, or 500 passes
+    assert budget.allows(500) and not budget.allows(501)
+    budget.begin_distance()  # which has what the first did not need: 220 seconds
+    assert budget.allows(1100) and not budget.allows(1101)
+    unlimited = Budget(None, 1)
+    unlimited.begin_distance()
+    unlimited.spend(1, 1e9)
+    assert unlimited.allows(1e9)
+
+
+def test_attacks_without_time_are_named_and_cost_a_warning() -> None:
+    images = inner_pixels(30)
+    labels = (images.reshape(30, 4) @ WEIGHTS > 1.2).astype(int)
+    model, epsilons = linear(WEIGHTS, -1.2), [0.01, 0.02]
+    short = evaluate_suite(model, images, labels, epsilons=epsilons, budget_minutes=1e-6)
+    first, second = short.cells
+    names = [step.name for step in suite_steps("deterministic", "linf", "small", 3)]
+    # Without anything known of the model, the first attack runs.
+    assert [one.step.name for one in first.steps] == names[:1] and not second.steps
+    assert first.left_out == tuple(names[1:]) and second.left_out == tuple(names)
+    assert second.raw_violations is None
+    np.testing.assert_array_equal(second.adversarial, first.adversarial)  # carried over
+    row = suite_verdict(short, images).row("C7")
+    assert row.verdict == "WARN" and "square" in row.reason
+    told = [facts["parameters"].get("left_out") for facts in suite_rows(short)]
+    assert told == [",".join(names[1:]), None, ",".join(names)]
+
+    (whole,) = evaluate_suite(model, images, labels, epsilons=[0.01], budget_minutes=60).cells
+    assert [one.step.name for one in whole.steps] == names and not whole.left_out
+    with pytest.raises(ValueError, match="budget_minutes"):
+        evaluate_suite(model, images, labels, epsilons=[0.01], budget_minutes=0)
 
 
 # What keeps it honest.

@@ -233,7 +233,7 @@ class Evaluator:
             clean=self._answers_clean(scorer, f"{self._defense}: scoring"),
             label=self._defense,
         )
-        self.suite = runner.outcome(settings.suite_epsilons)
+        self.suite = runner.outcome(settings.suite_epsilons, budget_minutes=settings.budget_minutes)
         cell, indices = self.suite.cells[-1], self._shown()
         words = f"{cell.norm} epsilon={cell.epsilon:g}"
         self._kept[ADAPTIVE] = [Kept(words, None, indices, cell.adversarial[indices])]

@@ -40,6 +40,7 @@ class EvaluationSettings:
         seed: everything random follows from it.
         suite_epsilons: the distances of the adaptive suite by norm; empty without a suite.
         suite_scale: `"small"` or `"full"`, see `rse_tf.evaluation.evaluate_suite`.
+        budget_minutes: time for the attacks of the suite on one defense, or `None`.
     """
 
     dataset: str
@@ -61,6 +62,7 @@ class EvaluationSettings:
     seed: int
     suite_epsilons: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     suite_scale: str = "small"
+    budget_minutes: float | None = None
 
     def test_images(self, dataset: data.Dataset) -> data.Split:
         """Returns the images to attack.
@@ -131,6 +133,7 @@ class SuiteSettings:
         scale: of the adaptive suite, see `evaluate_suite`.
         norms: of its distances. Those of `"linf"` are `--epsilon`.
         l2_epsilon: those of `"l2"`.
+        budget_minutes: time for the attacks on one defense; see `evaluate_suite`.
 
     Raises:
         ValueError: if one of them cannot be, or there is no distance for a norm.
@@ -148,6 +151,11 @@ class SuiteSettings:
     l2_epsilon: tuple[float, ...] | None = option(
         None, rule=NOT_NEGATIVE, help="adaptive suite: L2 distances"
     )
+    budget_minutes: float | None = option(
+        None,
+        rule=POSITIVE,
+        help="adaptive suite: time for the attacks on one defense; those that do not fit are named",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -156,6 +164,9 @@ class SuiteSettings:
         if self.l2_epsilon is not None and "l2" not in self.norms:
             expected = "left out but for --norms=l2 or linf,l2"
             raise argument_error("SuiteSettings", "l2_epsilon", expected, self.l2_epsilon)
+        if self.budget_minutes is not None and self.suite == "paper":
+            expected = "left out but for --suite=adaptive or full"
+            raise argument_error("SuiteSettings", "budget_minutes", expected, self.budget_minutes)
 
     def epsilons(self, linf: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
         """Returns the distances of the adaptive suite by norm; none without it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -53,8 +54,9 @@ class SuiteCell:
         score: the accuracies.
         steps: what each attack did, in their order.
         raw_violations: images that the attacks on everyone broke at the next smaller distance and
-            not at this one; `None` at the smallest. The accuracies do not show it, for the
-            candidates of smaller distances are candidates here too.
+            not at this one; `None` at the smallest, or if they had no time. The accuracies do not
+            show it, for the candidates of smaller distances are candidates here too.
+        left_out: names of the steps that did not fit into the time.
     """
 
     norm: str
@@ -65,6 +67,7 @@ class SuiteCell:
     score: Score
     steps: tuple[StepOutcome, ...]
     raw_violations: int | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -92,3 +95,21 @@ class SuiteOutcome:
     scale: str
     clean: Answers
     cells: tuple[SuiteCell, ...]
+
+
+def attacks_on_everyone(*distances: Sequence[StepOutcome]) -> list[list[StepOutcome]]:
+    """For each of some distances, its attacks on all images that ran at every one of them."""
+    names = [{one.step.name for one in steps if one.step.everyone} for steps in distances]
+    everywhere = set.intersection(*names)
+    return [[one for one in steps if one.step.name in everywhere] for steps in distances]
+
+
+def raw_violations(smaller: Sequence[StepOutcome], larger: Sequence[StepOutcome]) -> int | None:
+    """How many images the attacks on everyone broke at the smaller distance alone."""
+    both = attacks_on_everyone(smaller, larger)
+    if not both[0]:
+        return None
+    before, after = (
+        np.array([one.correct.any(axis=0) for one in steps]).all(axis=0) for steps in both
+    )
+    return int(np.sum(~before & after))

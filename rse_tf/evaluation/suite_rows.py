@@ -21,9 +21,10 @@ def suite_rows(outcome: SuiteOutcome) -> Iterator[dict[str, Any]]:
     """
     for cell in outcome.cells:
         strength = {"epsilon": cell.epsilon, "norm": cell.norm, "suite_scale": outcome.scale}
+        left_out = {"left_out": ",".join(cell.left_out)} if cell.left_out else {}
         yield {
             "attack": ADAPTIVE,
-            "parameters": strength,
+            "parameters": {**strength, **left_out},
             "score": cell.score,
             "eval_seeds": len(cell.answers.correct),
             "seconds": cell.seconds,

@@ -14,11 +14,12 @@ from rse_tf.evaluation.candidates import Candidates, Selector
 from rse_tf.evaluation.metrics import score
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.suite_attacks import SuiteAttacks
-from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
+from rse_tf.evaluation.suite_budget import Budget
+from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome, raw_violations
 from rse_tf.evaluation.suites import SCALES, Step, kind_of_model, suite_steps
 from rse_tf.models import SelfEnsemble
 from rse_tf.training.device_pool import DevicePool
-from rse_tf.utils.checks import argument_error, checked_classes, checked_images
+from rse_tf.utils.checks import argument_error, checked_classes, checked_images, checked_number
 from rse_tf.utils.classifier import Classifier
 from rse_tf.utils.log import log
 
@@ -41,6 +42,7 @@ def evaluate_suite(
     seed: int = 0,
     bounds: tuple[float, float] = (0.0, 1.0),
     max_rows: int | None = None,
+    budget_minutes: float | None = None,
     directory: str | pathlib.Path | None = None,
     pool: DevicePool | None = None,
 ) -> SuiteOutcome:
@@ -68,6 +70,9 @@ def evaluate_suite(
         bounds: smallest and largest pixel value.
         max_rows: images that go through the model at a time, all draws of a gradient counted. It
             bounds memory. Default 256, or 2,048 at the scale `"full"`.
+        budget_minutes: time for the attacks at all distances. One that does not fit into what is
+            left is not run, and its name is in `left_out` of the cell; a cheaper one further down
+            may still fit. Scoring comes on top. Default: no limit.
         directory: where finished batches are kept, for a run that is killed to go on. It must
             belong to this model. Default: a temporary one.
         pool: the devices. Default: the one of this process.
@@ -95,7 +100,7 @@ def evaluate_suite(
             directory=pathlib.Path(directory or folder),
             pool=pool,
         )
-        return runner.outcome({norm: epsilons}, steps)
+        return runner.outcome({norm: epsilons}, steps, budget_minutes)
 
 
 class SuiteRunner:
@@ -142,6 +147,7 @@ class SuiteRunner:
         self.kind = kind_of_model(model, scorer.is_random)
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
+        self._devices = pool.num_devices
         self._attacks = SuiteAttacks(
             model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
         )
@@ -150,22 +156,37 @@ class SuiteRunner:
         self._clean = self._selector.judge(self._images, np.arange(len(self._images)))
 
     def outcome(
-        self, epsilons: Mapping[str, Sequence[float]], steps: Sequence[Step] | None = None
+        self,
+        epsilons: Mapping[str, Sequence[float]],
+        steps: Sequence[Step] | None = None,
+        budget_minutes: float | None = None,
     ) -> SuiteOutcome:
         """Runs the suite at every distance of every norm.
 
         Args:
             epsilons: the distances by norm.
             steps: the attacks, in all norms. Default: those of the suite.
+            budget_minutes: time for all attacks; `None` for no limit.
 
         Raises:
-            ValueError: if a norm is none, or a distance is negative or there twice.
+            ValueError: if a norm is none, if a distance is negative or there twice, or if there is
+                no time.
         """
-        cells = [cell for norm, some in epsilons.items() for cell in self._run(norm, some, steps)]
+        if budget_minutes is not None:
+            checked_number("evaluate_suite", "budget_minutes", budget_minutes, positive=True)
+        distances = sum(len(some) for some in epsilons.values())
+        budget = Budget(budget_minutes, distances, self._devices)
+        cells = [
+            cell for norm, some in epsilons.items() for cell in self._run(norm, some, steps, budget)
+        ]
         return SuiteOutcome(self.kind, self.scale, self.clean, tuple(cells))
 
     def _run(
-        self, norm: str, epsilons: Sequence[float], steps: Sequence[Step] | None
+        self,
+        norm: str,
+        epsilons: Sequence[float],
+        steps: Sequence[Step] | None,
+        budget: Budget,
     ) -> list[SuiteCell]:
         """Runs the suite in one norm."""
         epsilons = sorted(float(epsilon) for epsilon in epsilons)
@@ -177,19 +198,15 @@ class SuiteRunner:
         self._say_what_it_takes(norm, steps, epsilons)
         cells: list[SuiteCell] = []
         for epsilon in epsilons:
-            cells.append(self._cell(norm, epsilon, steps, cells[-1] if cells else None))
+            smaller = cells[-1] if cells else None
+            cells.append(self._cell(norm, epsilon, steps, smaller, budget))
         return cells
 
     def _say_what_it_takes(
         self, norm: str, steps: Sequence[Step], epsilons: Sequence[float]
     ) -> None:
-        number, members = len(self._images), len(getattr(self._scorer.model, "members", [0]))
-        passes = sum(
-            step.passes
-            * min(number, step.limit or number)
-            * (members if step.source == "member" else 1)
-            for step in steps
-        )
+        number = len(self._images)
+        passes = sum(self._passes(step, min(number, step.limit or number)) for step in steps)
         log(
             f"{self._label}: {self.kind} suite, {self.scale}, {norm} "
             f"{', '.join(f'{epsilon:g}' for epsilon in epsilons)}: {len(steps)} attacks of "
@@ -197,8 +214,18 @@ class SuiteRunner:
             "broken leave"
         )
 
+    def _passes(self, step: Step, images: int) -> int:
+        """Passes of the model that a step takes at most for so many images together."""
+        members = len(getattr(self._scorer.model, "members", [0]))
+        return step.passes * images * (members if step.source == "member" else 1)
+
     def _cell(
-        self, norm: str, epsilon: float, steps: Sequence[Step], smaller: SuiteCell | None
+        self,
+        norm: str,
+        epsilon: float,
+        steps: Sequence[Step],
+        smaller: SuiteCell | None,
+        budget: Budget,
     ) -> SuiteCell:
         """The suite at one distance."""
         everyone = np.arange(len(self._images))
@@ -208,10 +235,17 @@ class SuiteRunner:
             name = f"{norm} {smaller.epsilon:g}"
             candidates.add(name, smaller.adversarial, everyone, found)
         outcomes: list[StepOutcome] = []
+        left_out: list[str] = []
+        budget.begin_distance()
         for step in steps:
             left = ~self._clean.broken if step.everyone else ~candidates.broken
             rows = np.flatnonzero(left)[: step.limit]
+            if not budget.allows(self._passes(step, len(rows))):
+                left_out.append(step.name)
+                log(f"{self._label}: {norm} {epsilon:g}, {step.name}: left out, no time is left")
+                continue
             outcome = self._step(step, norm, epsilon, rows, candidates)
+            budget.spend(outcome.queries * len(rows), outcome.seconds)
             outcomes.append(outcome)
             log(
                 f"{self._label}: {norm} {epsilon:g}, {step.name}: {len(rows)} attacked, "
@@ -227,7 +261,8 @@ class SuiteRunner:
             answers=answers,
             score=score(self._images, adversarial, self.clean.correct, answers),
             steps=tuple(outcomes),
-            raw_violations=_violations(smaller, outcomes),
+            raw_violations=raw_violations(smaller.steps, outcomes) if smaller else None,
+            left_out=tuple(left_out),
         )
 
     def _step(
@@ -258,14 +293,3 @@ class SuiteRunner:
 
 def _chosen(arrays: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:
     return np.stack(arrays)[which, np.arange(len(which))]
-
-
-def _violations(smaller: SuiteCell | None, outcomes: Sequence[StepOutcome]) -> int | None:
-    """How many images the attacks on everyone broke at the smaller distance alone."""
-    if smaller is None:
-        return None
-    before, after = (
-        np.array([o.correct.any(axis=0) for o in some if o.step.everyone]).all(axis=0)
-        for some in (smaller.steps, outcomes)
-    )
-    return int(np.sum(~before & after))

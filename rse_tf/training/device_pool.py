@@ -33,6 +33,7 @@ class DevicePool:
 
     Attributes:
         is_chief: whether this process is the one of its run that writes and reports.
+        num_devices: of all processes together.
 
     Raises:
         ValueError: if this process is neither chief nor worker of the strategy's cluster.
@@ -49,6 +50,10 @@ class DevicePool:
     @property
     def is_chief(self) -> bool:
         return self._worker == 0
+
+    @property
+    def num_devices(self) -> int:
+        return len(self._devices) * self._workers
 
     def replicas(self, model: keras.Model, image_shape: Sequence[int]) -> list[keras.Model]:
         """Returns a model for each device of this process: itself, and replicas of it.

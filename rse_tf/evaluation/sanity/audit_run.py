@@ -103,6 +103,7 @@ class AuditRun:
             model_rows.a3_noise(subject),
             model_rows.a4_batch_coupling(subject),
             model_rows.a5_streams(),
+            settings_rows.c7_complete(),
             gradient_rows.b1_gradients_exist(subject, self.epsilon, self.loss),
             gradient_rows.b2_gradients_true(subject, self.epsilon),
             gradient_rows.b3_gradient_signal(subject),

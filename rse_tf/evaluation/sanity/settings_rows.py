@@ -1,4 +1,4 @@
-"""Rows C1 to C6: are the steps, the draws and the scoring of an attack enough?
+"""Rows C1 to C7: are the steps, the draws and the scoring of an attack enough?
 
 Masks say which images were correct: bool `[number]`, or `[seeds, number]` where a randomised model
 was scored several times. All masks of a row are of the same images.
@@ -6,13 +6,14 @@ was scored several times. All masks of a row are of the same images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rse_tf.evaluation.confidence import clopper_pearson, lower_bound
 from rse_tf.evaluation.sanity.counting import judge_drop, judge_share, paired_shares
-from rse_tf.evaluation.sanity.verdict import FAIL, PASS, Rule, SanityRow
+from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
 from rse_tf.utils.checks import argument_error
 
 # One point of accuracy, and three: half the seed spread of an accuracy on 1,000 images, and the
@@ -48,6 +49,7 @@ C6 = Rule(
     "Does the score take all that the attack found?",
     "images broken on the way and counted as robust: none PASS, up to 1 % WARN, else FAIL",
 )
+C7 = Rule("C7", "Did all attacks run?", "all PASS, some left out for want of time WARN")
 
 
 def c1_control(clean: Any, control: Any) -> SanityRow:
@@ -161,6 +163,17 @@ def c6_silent_success(broken_on_the_way: Any, correct: Any) -> SanityRow:
     count = int(np.sum((broken == 1) & (reported == 1)))
     what = "images were broken on the way and count as robust"
     return judge_share(C6, count, len(broken), 0.0, _POINT, what)
+
+
+def c7_complete(left_out: Sequence[str] = ()) -> SanityRow:
+    """Whether every attack had its time.
+
+    Args:
+        left_out: names of those that had not.
+    """
+    if not left_out:
+        return C7.row(PASS, 0, "no attack was left out")
+    return C7.row(WARN, len(left_out), f"left out: {', '.join(left_out)}")
 
 
 def _is_uneven(more: int, less: int, alpha: float) -> bool:

@@ -10,7 +10,7 @@ from rse_tf.evaluation.confidence import clopper_pearson
 from rse_tf.evaluation.sanity import comparison_rows, model_rows, report_rows, settings_rows
 from rse_tf.evaluation.sanity.auditing import RULES
 from rse_tf.evaluation.sanity.verdict import SanityRow, Verdict
-from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteOutcome
+from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteOutcome, attacks_on_everyone
 
 _WHY_NOT = "the suite does not tell; --audit does"
 
@@ -29,8 +29,10 @@ def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
     same = [one for one in outcome.cells if one.norm == outcome.cells[0].norm]
     cell = same[-1]
     steps = {one.step.name: one for one in cell.steps}
+    left_out = list(dict.fromkeys(name for one in outcome.cells for name in one.left_out))
     rows: list[SanityRow] = [
         model_rows.a5_streams(),
+        settings_rows.c7_complete(left_out),
         report_rows.e1_constraints(images, cell.adversarial, cell.epsilon, cell.norm),
         report_rows.e4_resolution(cell.answers.correct),
     ]
@@ -43,8 +45,9 @@ def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
     iterative = steps.get("pgd_half", steps.get("pgd"))
     if "fgsm" in steps and iterative is not None:
         rows.append(comparison_rows.d1_iterative(steps["fgsm"].correct, iterative.correct))
-    if len(same) > 1:
-        masks = {one.epsilon: _worst([s for s in one.steps if s.step.everyone]) for one in same}
+    on_everyone = attacks_on_everyone(*(one.steps for one in same))
+    if len(same) > 1 and on_everyone[0]:
+        masks = {one.epsilon: _worst(some) for one, some in zip(same, on_everyone)}
         rows.append(comparison_rows.d2_larger_epsilon(masks))
     if "square" in steps and len(steps) > 1:
         white = _worst([one for name, one in steps.items() if name != "square"])
