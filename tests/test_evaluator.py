@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rse_tf import data, models
-from rse_tf.attacks import FGSM
+from rse_tf.attacks import ARC, FGSM
 from rse_tf.config import Config
 from rse_tf.evaluation import Row
 from rse_tf.evaluation.evaluator import Evaluator
@@ -359,6 +359,18 @@ def test_an_attack_on_stacked_logits_gets_them_where_there_are_any(tmp_path: pat
     ensemble = AveragedEnsemble([linear(kernel) for kernel in KERNELS])
     assert rows_of(ensemble, run)[-1].gradient == "mean_loss"
     assert rows_of(linear(KERNELS[0]), run)[-1].gradient is None
+
+
+def test_an_attack_on_a_random_member_is_scored_by_each_of_them(tmp_path: pathlib.Path) -> None:
+    run = settings(tmp_path, attack=("arc",), epsilon=(EPSILON,), gradient=("mean_loss",))
+    model = AveragedEnsemble([linear(kernel) for kernel in KERNELS])
+    *_, single, ensemble = rows_of(model, run)
+    assert (single.attack, single.scored, ensemble.scored) == ("arc", "single", "ensemble")
+    moved = ARC(model.stacked_logits, epsilon=EPSILON)(IMAGES, LABELS).adversarial
+    each = [accuracy(moved, [kernel]) for kernel in KERNELS]
+    assert single.score.accuracy == pytest.approx(np.mean(each)) and min(each) != max(each)
+    assert ensemble.score.accuracy == pytest.approx(accuracy(moved, KERNELS))
+    assert single.score.rms_l2 == pytest.approx(rms([moved]))
 
 
 def test_attacks_without_a_loss_of_members_are_not_run_under_its_name(

@@ -35,8 +35,9 @@ class ARC(Attack):
     accepts a step unless fewer members are fooled by it.
 
     `success` is that of the mean probability, as of all attacks; `expected_accuracy` has that of a
-    random member. The members must answer the same in each call: of a randomised model, hold the
-    draws by `rse_tf.layers.FrozenNoise`. It differs from the authors' code in these points:
+    random member, and so has the row `single` of a run. The members must answer the same in each
+    call: of a randomised model, hold the draws by `rse_tf.layers.FrozenNoise`. It differs from the
+    authors' code in these points:
 
     - It starts at the image and not at a random point.
     - A member that is fooled has no step, and a pixel at a bound takes no part in one.
@@ -74,6 +75,7 @@ class ARC(Attack):
     candidates: int = 3
     scalars: ClassVar[tuple[str, ...]] = ("epsilon", "step_size", "steps")
     has_targets: ClassVar[bool] = False
+    on_random_member: ClassVar[bool] = True
     # It reads the logits of each member, as the mean of their losses does.
     gradients: ClassVar[tuple[str, ...]] = ("mean_loss",)
 

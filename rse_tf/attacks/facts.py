@@ -25,6 +25,8 @@ class RunFacts:
 
     - `has_targets`: whether it can aim at a class. Default yes.
     - `gradients`: what of an ensemble it can differentiate. Default all of `GRADIENTS`.
+    - `on_random_member`: whether it attacks an ensemble of which one member at random answers, so
+      that its images are scored by each member too. Default no.
     - `cache_version`: part of the name under which its images are kept. Raise it when the same
       settings no longer give the same images, and the package's version with it.
     - `switches`: flags that are no fields; `run_defaults` sees them.
@@ -32,6 +34,7 @@ class RunFacts:
 
     has_targets: ClassVar[bool] = True
     gradients: ClassVar[tuple[str, ...]] = GRADIENTS
+    on_random_member: ClassVar[bool] = False
     cache_version: ClassVar[int] = 0
     switches: ClassVar[Mapping[str, Option]] = {}
 

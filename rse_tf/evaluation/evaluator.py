@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 
 from rse_tf import data
+from rse_tf.attacks import ATTACKS
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
 from rse_tf.evaluation.gallery import Gallery, Kept, one_of_each_class
 from rse_tf.evaluation.metrics import mean_score
@@ -160,30 +162,29 @@ class Evaluator:
 
         Args:
             attack: its name.
-            images: one array, or one for each member that was attacked by itself.
+            images: one array for all members, or one for each that was attacked by itself.
             parameters: settings of the attack.
             targets: the classes to reach.
             facts: further fields of the rows.
         """
         kinds: tuple[str | None, ...] = (None,)
         if self._members:
-            by_member = attack == "none" or len(images) == len(self._members) > 1
+            by_member = len(images) == len(self._members) > 1
+            by_member |= attack == "none" or ATTACKS[attack].on_random_member
             kinds = ("single", "ensemble") if by_member else ("ensemble",)
         rows = []
         for scorer in self._scorers:
             for scored in kinds:
                 pairs = [(scorer, part) for part in images]
                 if scored == "single":
-                    pairs = list(zip(self._member_scorers(scorer.num_draws), images))
+                    members = self._member_scorers(scorer.num_draws)
+                    pairs = list(zip(members, itertools.cycle(images)))
                 elif attack == "none":
                     pairs = pairs[:1]
-                label = f"{self._defense}: {attack} scoring"
-                seed = self._settings.seed
-                reached = (
-                    []
-                    if targets is None
-                    else [one.correct(part, targets, seed, 1).mean() for one, part in pairs]
-                )
+                label, seed = f"{self._defense}: {attack} scoring", self._settings.seed
+                reached = []
+                if targets is not None:
+                    reached = [one.correct(part, targets, seed, 1).mean() for one, part in pairs]
                 rows.append(
                     self._row(
                         scorer,
