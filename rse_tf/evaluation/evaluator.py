@@ -94,8 +94,7 @@ class Evaluator:
         Each shows one image of each class that is correct when clean, as the last setting of the
         attack left it, or one image with each target.
         """
-        shown = {attack: kept for attack, kept in self._kept.items() if len(kept[-1].indices)}
-        return [self._gallery(attack, kept) for attack, kept in shown.items()]
+        return [self._gallery(*kept) for kept in self._kept.items() if len(kept[1][-1].indices)]
 
     def _gallery(self, attack: str, kept: list[Kept]) -> Gallery:
         names, test = self._dataset.class_names, self._test
@@ -234,7 +233,7 @@ class Evaluator:
             clean=self._answers_clean(scorer, f"{self._defense}: scoring"),
             label=self._defense,
         )
-        self.suite = runner.outcome(settings.suite_epsilons, budget_minutes=settings.budget_minutes)
+        self.suite = runner.outcome(settings.suite_epsilons, None, settings.budget_minutes)
         cell, indices = self.suite.cells[-1], self._shown()
         words = f"{cell.norm} epsilon={cell.epsilon:g}"
         self._kept[ADAPTIVE] = [Kept(words, None, indices, cell.adversarial[indices])]
