@@ -120,8 +120,9 @@ def _randomised(norm: str, full: bool, has_members: bool) -> list[Step]:
         Step("apgd_mean_loss", "apgd", "mean_loss", draws, apgd),
         Step("apgd_mean_probability", "apgd", "mean_probability", draws, apgd),
         _step("apgd_dlr", "apgd", "mean_logits", draws, steps=steps, loss="dlr"),
-        # As many passes in another split of steps and draws.
+        # As many passes in two other splits of steps and draws.
         _step("pgd_single_draws", "pgd", "mean_loss", 1, limit=some, steps=pgd * draws),
+        _step("pgd_many_draws", "pgd", "mean_loss", 50, limit=some, steps=pgd * draws // 50),
         _step(
             "apgd_targeted",
             "apgd",
