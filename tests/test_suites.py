@@ -163,20 +163,41 @@ def test_attacks_selection_and_scoring_never_share_noise(monkeypatch: pytest.Mon
     assert streams == {seeds.SELECTION, seeds.SCORING, seeds.SINGLE_DRAWS}
 
 
-def test_one_lucky_block_breaks_no_image() -> None:
+def test_lucky_blocks_break_no_image() -> None:
     # The vote of 50 draws of a coin that is almost fair is wrong about every other time: one block
     # would break half of the images, two a quarter. The rest of the suite would never see them.
     images, labels = np.full((400, 1, 1, 1), 0.0, np.float32), np.ones(400, int)
     selector = Selector(Scorer(noisy_coin(1.0), 50, 1), labels, 0)
     found = selector.judge(images, np.arange(400))
     assert found.correct.shape == (1, 400)
-    p = 0.5 * (1 + stats.binom.pmf(25, 50, 0.5))  # a tie is class 0, the wrong one
-    assert abs(found.broken.mean() - p**2) < 5 * np.sqrt(p**2 * (1 - p**2) / 400)
+    # A tie is class 0, the wrong one.
+    p = 0.5 * (1 + stats.binom.pmf(25, 50, 0.5))
+    assert found.broken.sum() < stats.binom.ppf(1 - 1e-6, 400, p**10)
+    # Where 31 % of the draws are correct, hardly an answer is.
+    found = selector.judge(images - 0.5, np.arange(400))
+    wrong = stats.binom.cdf(25, 50, stats.norm.cdf(-0.5))
+    assert found.broken.mean() > wrong**10 - 5 * np.sqrt(0.25 / 400)
     # With fewer draws an answer, a block has more answers, and all of them must be wrong.
     selector = Selector(Scorer(noisy_coin(1.0), 1, 1), labels, 0)
     found = selector.judge(images, np.arange(400))
     assert found.correct.shape == (50, 400) and not found.broken.any()
     assert abs(found.key.mean() - 0.5) < 5 * 0.5 / np.sqrt(50 * 400)
+
+
+def test_a_margin_that_is_clear_takes_no_further_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    look = Selector._block
+
+    def counted(self: Selector, images: np.ndarray, *rest: Any) -> Any:
+        looks.append(len(images))
+        return look(self, images, *rest)
+
+    monkeypatch.setattr(Selector, "_block", counted)
+    # Always correct, always wrong, and wrong in 62 % of the draws.
+    images = np.array([5.0, -5.0, -0.3], np.float32).reshape(3, 1, 1, 1)
+    found = Selector(Scorer(noisy_coin(1.0), 50, 1), np.ones(3, int), 0).judge(images, np.arange(3))
+    assert not found.broken[0] and found.broken[1]
+    assert looks[:2] == [3, 2] and set(looks[2:]) == {1}
 
 
 def selection(keys: list[float]) -> Selection:
