@@ -259,6 +259,29 @@ def test_every_attack_of_a_suite_can_be_built(
     assert {dict(step.options).get("loss") for step in few} == {None}
 
 
+def test_an_attack_on_mean_logits_succeeds_where_the_ensemble_is_wrong(
+    tmp_path: pathlib.Path,
+) -> None:
+    # One member is sure of everything: its logits decide the mean of the logits, and have half a
+    # say in the mean probability.
+    rng = np.random.default_rng(0)
+    members = []
+    for size in (30.0, 1.0, 1.0):
+        inputs = [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(4)]
+        members.append(keras.Sequential(inputs))
+        members[-1].layers[-1].set_weights([size * rng.normal(size=(4, 4)), np.zeros(4)])
+    model, images = rse_tf.AveragedEnsemble(members), inner_pixels(40)
+    labels = np.asarray(model(images)).argmax(axis=1)
+    attacks = SuiteAttacks(model, False, tmp_path, 0, 256, (0.0, 1.0), DevicePool())
+    for name in ("apgd_dlr", "apgd_targeted"):
+        (step,) = [s for s in suite_steps("ensemble", "linf", "small", 4) if s.name == name]
+        found = attacks._attack(step, "linf", 0.1, model)(images, labels)
+        wrong = np.asarray(model(found.adversarial)).argmax(axis=1) != labels
+        np.testing.assert_array_equal(found.success, wrong)
+        by_logits = np.asarray(tf.reduce_mean(model.stacked_logits(found.adversarial), axis=0))
+        assert (wrong != (by_logits.argmax(axis=1) != labels)).any()
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [

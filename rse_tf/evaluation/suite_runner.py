@@ -142,6 +142,7 @@ class SuiteRunner:
         self.kind = kind_of_model(model, scorer.is_random)
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
+        self._bounds = (float(bounds[0]), float(bounds[1]))
         self._attacks = SuiteAttacks(
             model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
         )
@@ -162,7 +163,7 @@ class SuiteRunner:
             ValueError: if a norm is none, or a distance is negative or there twice.
         """
         cells = [cell for norm, some in epsilons.items() for cell in self._run(norm, some, steps)]
-        return SuiteOutcome(self.kind, self.scale, self.clean, tuple(cells))
+        return SuiteOutcome(self.kind, self.scale, self.clean, tuple(cells), self._bounds)
 
     def _run(
         self, norm: str, epsilons: Sequence[float], steps: Sequence[Step] | None

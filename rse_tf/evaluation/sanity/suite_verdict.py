@@ -31,7 +31,9 @@ def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
     steps = {one.step.name: one for one in cell.steps}
     rows: list[SanityRow] = [
         model_rows.a5_streams(),
-        report_rows.e1_constraints(images, cell.adversarial, cell.epsilon, cell.norm),
+        report_rows.e1_constraints(
+            images, cell.adversarial, cell.epsilon, cell.norm, outcome.bounds
+        ),
         report_rows.e4_resolution(cell.answers.correct),
     ]
     if len(cell.answers.correct) > 1:
