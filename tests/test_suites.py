@@ -282,6 +282,30 @@ def test_an_attack_on_mean_logits_succeeds_where_the_ensemble_is_wrong(
         assert (wrong != (by_logits.argmax(axis=1) != labels)).any()
 
 
+def test_a_random_ensemble_may_have_members_without_noise() -> None:
+    noisy = linear(WEIGHTS, -1.2, noise=0.1)
+    plain = keras.Sequential([keras.Input((2, 2, 1)), noisy.layers[0], noisy.layers[-1]])
+    model = rse_tf.AveragedEnsemble([noisy, plain])
+    images = inner_pixels(10)
+    labels = (images.reshape(10, 4) @ WEIGHTS > 1.2).astype(int)
+    step = Step("member", "apgd", "member", 4, (("steps", 4),))
+    (cell,) = evaluate_suite(model, images, labels, epsilons=[0.5], steps=[step]).cells
+    assert cell.steps[0].attacked.all() and cell.score.accuracy < 0.5
+
+
+def test_a_self_ensemble_that_stops_early_is_scored_so() -> None:
+    images, labels = np.full((60, 1, 1, 1), 0.1, np.float32), np.ones(60, int)
+    model = noisy_coin(1.0)
+    ensemble = rse_tf.SelfEnsemble(model, 40, stop_error=0.2)
+    outcome = evaluate_suite(ensemble, images, labels, epsilons=[0.0], steps=[PGD])
+    early, whole = (
+        Scorer(model, 40, 3, stop_error=error).answers(images, labels, 0, 0).correct
+        for error in (0.2, None)
+    )
+    np.testing.assert_array_equal(outcome.clean.correct, early)
+    assert (early != whole).any()
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [

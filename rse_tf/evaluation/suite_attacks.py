@@ -17,7 +17,7 @@ from rse_tf.attacks.losses import Logits
 from rse_tf.attacks.norms import rounding_of
 from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.suites import Step
-from rse_tf.layers import NOISE_VERSION, FrozenNoise, NoiseOff
+from rse_tf.layers import NOISE_VERSION, FrozenNoise, NoiseOff, is_random
 from rse_tf.models import MeanLogits, MeanProbability, ReweightedMembers, StackedDraws
 from rse_tf.training.device_pool import DevicePool
 
@@ -136,7 +136,8 @@ class SuiteAttacks:
             return FrozenNoise(model, self._seed)
         if step.source == "noise_off":
             return NoiseOff(model)
-        if self._is_random and step.draws > 1:
+        # Of a random ensemble, a member may have no noise.
+        if step.draws > 1 and is_random(model):
             stacked: Any = StackedDraws(model, step.draws)
         elif step.source in ("model", "member") or self._is_random:
             return model

@@ -79,10 +79,11 @@ def evaluate_suite(
         ValueError: if an argument is not one of the above, if the model does not return logits, or
             if it is random in another way than by `NoiseLayer`s.
     """
+    stop_error = None
     if isinstance(model, SelfEnsemble):
-        model, num_draws = model.model, model.num_draws
+        model, num_draws, stop_error = model.model, model.num_draws, model.stop_error
     pool = pool or DevicePool()
-    scorer = Scorer(model, num_draws, eval_seeds, pool=pool)
+    scorer = Scorer(model, num_draws, eval_seeds, stop_error=stop_error, pool=pool)
     with tempfile.TemporaryDirectory() as folder:
         runner = SuiteRunner(
             scorer,
