@@ -13,7 +13,7 @@ import tensorflow as tf
 from victims import TEST_DIGITS, digit_network
 
 import rse_tf
-from rse_tf.attacks import PGD, CarliniWagnerL2
+from rse_tf.attacks import APGD, PGD, CarliniWagnerL2
 from rse_tf.attacks.losses import loss_gradient
 from rse_tf.evaluation import Verdict
 from rse_tf.evaluation.sanity.binarisation import d7_binarisation, hidden_features
@@ -156,6 +156,29 @@ def test_a_black_box_is_searched_without_gradients() -> None:
 
 
 # The binarisation test.
+
+
+def test_gradients_are_looked_at_inside_an_l2_ball() -> None:
+    # Wrong near the images, and nowhere else: the ball of radius 0.4 moves all pixels by 0.1.
+    network = TASK.model()
+
+    def model(images: tf.Tensor) -> tf.Tensor:
+        far = tf.abs(images - 0.5) > 0.4
+        near = tf.logical_not(tf.reduce_any(far, axis=[1, 2, 3], keepdims=True))
+        images = tf.where(near, 2 * tf.stop_gradient(images) - images, images)
+        return network(images)
+
+    verdict = audited(
+        model, number=16, epsilon=0.4, norm="l2", attacks=[PGD(model, 0.4, steps=3, norm="l2")]
+    )
+    assert verdict.row("B1").verdict == "PASS" and "B2" in failed(verdict)
+
+
+def test_an_attack_for_several_targets_can_stand_first() -> None:
+    model = TASK.model()
+    attack = APGD(model, EPSILON, loss="dlr_targeted", num_targets=2, steps=20)
+    options = {"number": 16, "search_points": 1, "square_steps": 0}
+    assert audited(model, attacks=[attack], **options).row("D7").verdict == "PASS"
 
 
 def test_hidden_features_are_those_in_front_of_the_last_weights() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import defects
+import keras
 import numpy as np
+import pytest
 
 from rse_tf.evaluation import SuiteOutcome, evaluate_suite, suite_verdict
 from rse_tf.evaluation.suites import Step
@@ -50,3 +52,18 @@ def test_the_figures_of_a_suite_feed_the_rows() -> None:
         assert expected & failed and failed <= {"D1", "D2", "D4"} and found.headline_is_upper_bound
     moved = suite_verdict(outcome, TASK.images + 0.02)
     assert {row.id for row in moved.rows if row.verdict == "FAIL"} == {"E1"}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pixels_up_to_255_keep_to_their_ball_and_bounds(norm: str) -> None:
+    # Float32 pixels are 1.5e-5 apart there.
+    images = np.random.default_rng(0).uniform(0, 255, (8, 4, 4, 1)).astype(np.float32)
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+        + [keras.layers.Dense(4)]
+    )
+    labels = np.asarray(model(images)).argmax(axis=1)
+    outcome = evaluate_suite(
+        model, images, labels, epsilons=[0.05], norm=norm, steps=STEPS[1:2], bounds=(0, 255)
+    )
+    assert suite_verdict(outcome, images).row("E1").verdict == "PASS"

@@ -208,20 +208,41 @@ def test_attacks_selection_and_scoring_never_share_noise(monkeypatch: pytest.Mon
     assert streams == {seeds.SELECTION, seeds.SCORING, seeds.SINGLE_DRAWS}
 
 
-def test_one_lucky_block_breaks_no_image() -> None:
+def test_lucky_blocks_break_no_image() -> None:
     # The vote of 50 draws of a coin that is almost fair is wrong about every other time: one block
     # would break half of the images, two a quarter. The rest of the suite would never see them.
     images, labels = np.full((400, 1, 1, 1), 0.0, np.float32), np.ones(400, int)
     selector = Selector(Scorer(noisy_coin(1.0), 50, 1), labels, 0)
     found = selector.judge(images, np.arange(400))
     assert found.correct.shape == (1, 400)
-    p = 0.5 * (1 + stats.binom.pmf(25, 50, 0.5))  # a tie is class 0, the wrong one
-    assert abs(found.broken.mean() - p**2) < 5 * np.sqrt(p**2 * (1 - p**2) / 400)
+    # A tie is class 0, the wrong one.
+    p = 0.5 * (1 + stats.binom.pmf(25, 50, 0.5))
+    assert found.broken.sum() < stats.binom.ppf(1 - 1e-6, 400, p**10)
+    # Where 31 % of the draws are correct, hardly an answer is.
+    found = selector.judge(images - 0.5, np.arange(400))
+    wrong = stats.binom.cdf(25, 50, stats.norm.cdf(-0.5))
+    assert found.broken.mean() > wrong**10 - 5 * np.sqrt(0.25 / 400)
     # With fewer draws an answer, a block has more answers, and all of them must be wrong.
     selector = Selector(Scorer(noisy_coin(1.0), 1, 1), labels, 0)
     found = selector.judge(images, np.arange(400))
     assert found.correct.shape == (50, 400) and not found.broken.any()
     assert abs(found.key.mean() - 0.5) < 5 * 0.5 / np.sqrt(50 * 400)
+
+
+def test_a_margin_that_is_clear_takes_no_further_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    look = Selector._block
+
+    def counted(self: Selector, images: np.ndarray, *rest: Any) -> Any:
+        looks.append(len(images))
+        return look(self, images, *rest)
+
+    monkeypatch.setattr(Selector, "_block", counted)
+    # Always correct, always wrong, and wrong in 62 % of the draws.
+    images = np.array([5.0, -5.0, -0.3], np.float32).reshape(3, 1, 1, 1)
+    found = Selector(Scorer(noisy_coin(1.0), 50, 1), np.ones(3, int), 0).judge(images, np.arange(3))
+    assert not found.broken[0] and found.broken[1]
+    assert looks[:2] == [3, 2] and set(looks[2:]) == {1}
 
 
 def selection(keys: list[float]) -> Selection:
@@ -281,6 +302,53 @@ def test_every_attack_of_a_suite_can_be_built(
         assert getattr(attack, "norm", norm) == norm
     few = suite_steps(kind, norm, scale, 2)  # some losses need more classes
     assert {dict(step.options).get("loss") for step in few} == {None}
+
+
+def test_an_attack_on_mean_logits_succeeds_where_the_ensemble_is_wrong(
+    tmp_path: pathlib.Path,
+) -> None:
+    # One member is sure of everything: its logits decide the mean of the logits, and have half a
+    # say in the mean probability.
+    rng = np.random.default_rng(0)
+    members = []
+    for size in (30.0, 1.0, 1.0):
+        inputs = [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(4)]
+        members.append(keras.Sequential(inputs))
+        members[-1].layers[-1].set_weights([size * rng.normal(size=(4, 4)), np.zeros(4)])
+    model, images = rse_tf.AveragedEnsemble(members), inner_pixels(40)
+    labels = np.asarray(model(images)).argmax(axis=1)
+    attacks = SuiteAttacks(model, False, tmp_path, 0, 256, (0.0, 1.0), DevicePool())
+    for name in ("apgd_dlr", "apgd_targeted"):
+        (step,) = [s for s in suite_steps("ensemble", "linf", "small", 4) if s.name == name]
+        found = attacks._attack(step, "linf", 0.1, model)(images, labels)
+        wrong = np.asarray(model(found.adversarial)).argmax(axis=1) != labels
+        np.testing.assert_array_equal(found.success, wrong)
+        by_logits = np.asarray(tf.reduce_mean(model.stacked_logits(found.adversarial), axis=0))
+        assert (wrong != (by_logits.argmax(axis=1) != labels)).any()
+
+
+def test_a_random_ensemble_may_have_members_without_noise() -> None:
+    noisy = linear(WEIGHTS, -1.2, noise=0.1)
+    plain = keras.Sequential([keras.Input((2, 2, 1)), noisy.layers[0], noisy.layers[-1]])
+    model = rse_tf.AveragedEnsemble([noisy, plain])
+    images = inner_pixels(10)
+    labels = (images.reshape(10, 4) @ WEIGHTS > 1.2).astype(int)
+    step = Step("member", "apgd", "member", 4, (("steps", 4),))
+    (cell,) = evaluate_suite(model, images, labels, epsilons=[0.5], steps=[step]).cells
+    assert cell.steps[0].attacked.all() and cell.score.accuracy < 0.5
+
+
+def test_a_self_ensemble_that_stops_early_is_scored_so() -> None:
+    images, labels = np.full((60, 1, 1, 1), 0.1, np.float32), np.ones(60, int)
+    model = noisy_coin(1.0)
+    ensemble = rse_tf.SelfEnsemble(model, 40, stop_error=0.2)
+    outcome = evaluate_suite(ensemble, images, labels, epsilons=[0.0], steps=[PGD])
+    early, whole = (
+        Scorer(model, 40, 3, stop_error=error).answers(images, labels, 0, 0).correct
+        for error in (0.2, None)
+    )
+    np.testing.assert_array_equal(outcome.clean.correct, early)
+    assert (early != whole).any()
 
 
 @pytest.mark.parametrize(

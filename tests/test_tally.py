@@ -81,6 +81,14 @@ def test_what_is_voted_is_not_voted_again(
     assert without_time(run("whole")) == whole and calls == [2, 2, 2]
 
 
+def test_a_callable_has_no_directory(tmp_path: pathlib.Path) -> None:
+    # Nothing would tell its votes from those of another one.
+    model, images = linear(0.25, 1.0), at_distances(DISTANCES)
+    with pytest.raises(ValueError, match="directory must be None for a callable"):
+        certify(lambda x: model(x), images, ONES, 0.25, n0=25, n=100, directory=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 PROGRAM = """
 import pathlib, sys
 from test_tally import long_run

@@ -22,6 +22,7 @@ from rse_tf.training import (
     Objective,
     Trainer,
     TrainingSettings,
+    weights_digest,
 )
 
 
@@ -127,3 +128,12 @@ def test_a_training_killed_twice_ends_like_an_undisturbed_one(tmp_path: pathlib.
         for path in (folder, undisturbed.directory(SPEC))
     ]
     np.testing.assert_allclose(*histories, rtol=1e-4)
+
+
+def test_the_digest_of_weights_knows_every_precision() -> None:
+    digests = set()
+    for dtype in ("float32", "bfloat16", "float16"):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, dtype=dtype)])
+        model.set_weights([np.ones([3, 2]), np.zeros(2)])
+        digests.add(weights_digest(model))
+    assert len(digests) == 3

@@ -5,6 +5,7 @@ In all functions, `norm` is `"l2"` or `"linf"`, and images are `[batch, height, 
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from rse_tf.attacks.base import per_image, squared_l2
@@ -20,6 +21,12 @@ def length_of(change: tf.Tensor, norm: str) -> tf.Tensor:
     if norm == "l2":
         return tf.sqrt(squared_l2(change))
     return tf.reduce_max(tf.abs(change), axis=tf.range(1, tf.rank(change)))
+
+
+def rounding_of(norm: str, bounds: tuple[float, float], pixels: int) -> float:
+    """By how much the rounding of so many float32 pixels may lengthen a change."""
+    rounding = float(np.spacing(np.float32(np.abs(bounds).max())))
+    return rounding * float(np.sqrt(pixels)) if norm == "l2" else rounding
 
 
 def free_part(slope: tf.Tensor, x: tf.Tensor, bounds: tuple[float, float]) -> tf.Tensor:

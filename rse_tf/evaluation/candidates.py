@@ -9,14 +9,16 @@ import numpy as np
 from rse_tf.evaluation.scoring import Scorer
 from rse_tf.utils import seeds
 
-# Noisy passes of one block of the selection.
+# Noisy passes of one block of the selection, and how many wrong answers in a row break an image.
+# Two may be luck: of the many candidates of an image one would have it, and all attacks would stop.
 _BLOCK = 50
+_WRONG = 10
 # What decides among candidates of the same share of correct answers: less than one answer of 50.
 _MARGIN = 1e-3
-# How many candidates of an image stay in the race. Answers of these further blocks decide among
-# them, but for images whose answers are as good as certainly all correct.
+# How many candidates of an image stay in the race. Answers of these further blocks, which break no
+# image, decide among them, but for images whose answers are as good as certainly all correct.
 _KEPT = 3
-_FURTHER_BLOCKS = range(2, 9)
+_FURTHER_BLOCKS = range(_WRONG, _WRONG + 7)
 _SAFE_SHARE, _UNSAFE = 0.99, 0.01
 
 
@@ -30,7 +32,8 @@ class Selection:
         key: how bad the candidate is for the defense, float `[number]`: the share of correct
             answers and, among equals, the margin. The smallest is the worst.
         margin: the mean probability of the true class less the largest of another, `[number]`.
-        broken: whether no answer is correct in two independent blocks, bool `[number]`.
+        broken: whether no answer is correct in two independent blocks, nor in the further ones that
+            make ten answers, bool `[number]`. A margin that is clear after two ends the asking.
     """
 
     correct: np.ndarray
@@ -50,13 +53,15 @@ class Selector:
 
     Attributes:
         is_random: whether the defense is.
-        safe_margin: from this margin on, an answer is as good as certainly correct.
+        safe_margin: from this margin on, an answer is as good as certainly correct; below its
+            negative, as good as certainly wrong.
     """
 
     def __init__(self, scorer: Scorer, labels: np.ndarray, seed: int) -> None:
         self._scorer, self._labels, self._seed = scorer, labels, seed
         self.is_random = scorer.is_random
         self._answers = max(1, _BLOCK // scorer.num_draws) if scorer.is_random else 1
+        self._blocks = max(2, -(-_WRONG // self._answers)) if scorer.is_random else 1
         # By the inequality of Hoeffding, an answer of n draws with this margin is wrong with
         # probability exp(-n margin^2 / 2) at most.
         self.safe_margin = float(np.sqrt(-2 * np.log(_UNSAFE) / scorer.num_draws))
@@ -71,12 +76,13 @@ class Selector:
         correct, margin = self._block(images, rows, 0)
         share = correct.mean(axis=0)
         broken = ~np.any(correct, axis=0)
-        if self.is_random:  # one block may be luck
-            again = np.flatnonzero(broken)
-            second, other = self._block(images[again], rows[again], 1)
-            broken[again] = ~second.any(axis=0)
-            share[again] = second.mean(axis=0) / 2
-            margin[again] = (margin[again] + other) / 2
+        again = np.flatnonzero(broken)
+        for block in range(1, self._blocks):  # one may be luck
+            more, other = self._block(images[again], rows[again], block)
+            for mean, new in ((share, more.mean(axis=0)), (margin, other)):
+                mean[again] += (new - mean[again]) / (block + 1)
+            broken[again] = ~more.any(axis=0)
+            again = again[broken[again] & (margin[again] > -self.safe_margin)]
         return Selection(correct, share + _MARGIN * margin, margin, broken)
 
     def judge_again(self, images: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -139,16 +139,18 @@ def certify(
         batch_size: votes that go through the model at a time. No number follows from it, but for
             rounding.
         directory: where the votes are kept, so that a run that was killed goes on. It must belong
-            to networks of one architecture; their weights and noise are told apart. Default: they
-            are not kept.
+            to networks of one architecture; their weights and noise are told apart. Nothing tells
+            callables apart that are no Keras models: for these there is none. Default: they are not
+            kept.
         pool: who votes. Default: this process, on one device.
 
     Returns:
         One certificate for each image.
 
     Raises:
-        ValueError: if an argument is not one of the above; if `stddev` is not given and the model
-            has no noise that a certificate can rest on, in which case the message says why.
+        ValueError: if an argument is not one of the above; if a callable that is no Keras model has
+            a `directory`; if `stddev` is not given and the model has no noise that a certificate
+            can rest on, in which case the message says why.
     """
     if isinstance(model, SelfEnsemble):
         expected = "the network itself, whose single draws are counted; pass ensemble.model"

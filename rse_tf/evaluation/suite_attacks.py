@@ -14,16 +14,17 @@ import numpy as np
 from rse_tf.attacks import ATTACKS, AttackResult
 from rse_tf.attacks.base import Attack
 from rse_tf.attacks.losses import Logits
+from rse_tf.attacks.norms import rounding_of
 from rse_tf.evaluation.attacking import attack_in_batches
 from rse_tf.evaluation.suites import Step
-from rse_tf.layers import NOISE_VERSION, FrozenNoise, NoiseOff
+from rse_tf.layers import NOISE_VERSION, FrozenNoise, NoiseOff, is_random
 from rse_tf.models import MeanLogits, MeanProbability, ReweightedMembers, StackedDraws
 from rse_tf.training.device_pool import DevicePool
 
 # Part of the name of every folder: raise it when the same step no longer gives the same images.
 _FORMAT = 1
-# How far rounding may carry an image out of its ball.
-_RELATIVE, _ABSOLUTE = 1e-5, 1e-6
+# How far an image may be out of its ball, beside the rounding of its pixels.
+_RELATIVE = 1e-5
 # Rounding of the pixels must not carry an image out of the ball.
 _INSIDE = 1 - 1e-6
 
@@ -135,7 +136,8 @@ class SuiteAttacks:
             return FrozenNoise(model, self._seed)
         if step.source == "noise_off":
             return NoiseOff(model)
-        if self._is_random and step.draws > 1:
+        # Of a random ensemble, a member may have no noise.
+        if step.draws > 1 and is_random(model):
             stacked: Any = StackedDraws(model, step.draws)
         elif step.source in ("model", "member") or self._is_random:
             return model
@@ -143,7 +145,8 @@ class SuiteAttacks:
             stacked = model.stacked_logits
         sources: dict[str, Any] = {
             "mean_probability": MeanProbability,
-            "mean_logits": MeanLogits,
+            # Of an ensemble, an image leaves when the defense itself no longer is correct.
+            "mean_logits": lambda members: MeanLogits(members, not self._is_random),
             "reweighted": lambda members: ReweightedMembers(members, step.share),
         }
         return sources[step.source](stacked) if step.source in sources else stacked
@@ -163,6 +166,7 @@ class SuiteAttacks:
             number,
             type(attack).cache_version,
             NOISE_VERSION if self._is_random else None,
+            *(["own prediction"] if step.source == "mean_logits" and not self._is_random else []),
         ]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return self._directory / f"suite_{digest.hexdigest()[:16]}"
@@ -185,9 +189,10 @@ class SuiteAttacks:
             found = [near, pushed]
         else:
             found = [adversarial]
+        allowed = epsilon * (1 + _RELATIVE) + rounding_of(norm, self._bounds, images[0].size)
         for candidate in found:
             furthest = float(_lengths(candidate - images, norm).max())
-            if furthest > epsilon * (1 + _RELATIVE) + _ABSOLUTE:
+            if furthest > allowed:
                 raise ValueError(
                     f"{step.attack} must stay within {norm} distance {epsilon:g}. "
                     f"Received: an image at {furthest:g}"

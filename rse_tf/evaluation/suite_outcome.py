@@ -89,12 +89,14 @@ class SuiteOutcome:
         scale: `"small"` or `"full"`.
         clean: what the defense answers for the images without an attack.
         cells: one for each distance, the smallest first.
+        bounds: smallest and largest pixel value.
     """
 
     kind: str
     scale: str
     clean: Answers
     cells: tuple[SuiteCell, ...]
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 def attacks_on_everyone(*distances: Sequence[StepOutcome]) -> list[list[StepOutcome]]:

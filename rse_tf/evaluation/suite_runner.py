@@ -84,10 +84,11 @@ def evaluate_suite(
         ValueError: if an argument is not one of the above, if the model does not return logits, or
             if it is random in another way than by `NoiseLayer`s.
     """
+    stop_error = None
     if isinstance(model, SelfEnsemble):
-        model, num_draws = model.model, model.num_draws
+        model, num_draws, stop_error = model.model, model.num_draws, model.stop_error
     pool = pool or DevicePool()
-    scorer = Scorer(model, num_draws, eval_seeds, pool=pool)
+    scorer = Scorer(model, num_draws, eval_seeds, stop_error=stop_error, pool=pool)
     with tempfile.TemporaryDirectory() as folder:
         runner = SuiteRunner(
             scorer,
@@ -148,6 +149,7 @@ class SuiteRunner:
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
         self._devices = pool.num_devices
+        self._bounds = (float(bounds[0]), float(bounds[1]))
         self._attacks = SuiteAttacks(
             model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
         )
@@ -179,7 +181,7 @@ class SuiteRunner:
         cells = [
             cell for norm, some in epsilons.items() for cell in self._run(norm, some, steps, budget)
         ]
-        return SuiteOutcome(self.kind, self.scale, self.clean, tuple(cells))
+        return SuiteOutcome(self.kind, self.scale, self.clean, tuple(cells), self._bounds)
 
     def _run(
         self,

@@ -16,6 +16,7 @@ from rse_tf.evaluation.smoothing import Voter
 from rse_tf.layers import NOISE_VERSION, noise_layers
 from rse_tf.training import weights_digest
 from rse_tf.training.device_pool import DevicePool
+from rse_tf.utils.checks import argument_error
 from rse_tf.utils.files import atomic_path, exclusive_lock, is_whole_archive
 from rse_tf.utils.log import log
 
@@ -64,7 +65,13 @@ def tally_in_batches(
         n: votes of the second round, likewise.
         directory: keeps a file for each batch; one that is there, and whole, is not voted again.
         pool: who votes. All its processes must share the directory.
+
+    Raises:
+        ValueError: if there is a directory, and the model is none of Keras.
     """
+    if directory is not None and not isinstance(voters[0].model, keras.layers.Layer):
+        expected = "None for a callable that is no Keras model: its votes could be another one's"
+        raise argument_error("certify", "directory", expected, directory)
     size = max(_VOTES // (n0 + n), 1)
     table = np.zeros([len(Tally._fields), len(images)])
     of_model = _model_facts(voters[0].model) if directory is not None else []
@@ -118,9 +125,7 @@ def _tally(voter: Voter, images: np.ndarray, numbers: np.ndarray, n0: int, n: in
     return Tally(voted, successes, likely, mean, variance, seconds)
 
 
-def _model_facts(model: Any) -> list[Any]:
+def _model_facts(model: keras.layers.Layer) -> list[Any]:
     """What the votes of a model follow from, beside its class."""
-    if not isinstance(model, keras.Model):
-        return [_FORMAT]
     noise = [(one.stddev, one.distribution, one.active, one.sampler) for one in noise_layers(model)]
     return [_FORMAT, NOISE_VERSION, noise, weights_digest(model)]

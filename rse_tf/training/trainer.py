@@ -11,7 +11,6 @@ import shutil
 from typing import Any
 
 import keras
-import numpy as np
 
 from rse_tf.data import Dataset
 from rse_tf.layers import NOISE_VERSION
@@ -188,5 +187,5 @@ def weights_digest(model: keras.Model) -> str:
     """Returns a checksum of all weights of a model: what a model is, whatever its name."""
     digest = hashlib.sha256()
     for weights in model.get_weights():
-        digest.update(np.ascontiguousarray(weights).data)
+        digest.update(weights.tobytes())  # bfloat16 has no buffer that others could read
     return digest.hexdigest()[:16]

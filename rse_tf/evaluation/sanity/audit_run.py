@@ -96,7 +96,9 @@ class AuditRun:
 
     def look(self) -> None:
         """Rows of the model and its gradients."""
-        subject = self.subject
+        subject, pixel = self.subject, self.epsilon
+        if self.norm == "l2":  # what every pixel may move by at once
+            pixel /= math.sqrt(subject.images[0].size)
         self.rows += [
             model_rows.a1_logits(subject),
             model_rows.a2_randomness(subject),
@@ -104,8 +106,8 @@ class AuditRun:
             model_rows.a4_batch_coupling(subject),
             model_rows.a5_streams(),
             settings_rows.c7_complete(),
-            gradient_rows.b1_gradients_exist(subject, self.epsilon, self.loss),
-            gradient_rows.b2_gradients_true(subject, self.epsilon),
+            gradient_rows.b1_gradients_exist(subject, pixel, self.loss),
+            gradient_rows.b2_gradients_true(subject, pixel),
             gradient_rows.b3_gradient_signal(subject),
         ]
 

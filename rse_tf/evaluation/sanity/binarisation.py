@@ -55,7 +55,7 @@ def d7_binarisation(
         subject: the model and its images. Without a last layer that Keras can name, as in a plain
             function, the read-out is of the logits.
         attack: any attack with a field `epsilon`; its field `loss`, if any, is set to
-            `"cross_entropy"`.
+            `"cross_entropy"`, and other settings of the loss are left out.
         epsilon: radius of the ball, in pixel units.
         norm: `"linf"` or `"l2"`.
         num_images: how many images; 512 in the paper.
@@ -65,7 +65,9 @@ def d7_binarisation(
     """
     problem = _Problem(subject)
     # Of other losses the attacks have, some need more classes than two.
-    loss = {"loss": "cross_entropy"} if hasattr(attack, "loss") else {}
+    loss: dict[str, Any] = {"loss": "cross_entropy"} if hasattr(attack, "loss") else {}
+    if hasattr(attack, "num_targets"):
+        loss["num_targets"] = None
     attack = retargeted(attack, problem, epsilon, batch_size=1, **loss)
     found, by_chance, planted = 0, 0, 0
     images = subject.images[:num_images]

@@ -49,7 +49,7 @@ def b1_gradients_exist(subject: Subject, epsilon: float, loss: str = "log_loss")
 
     Args:
         subject: the model and its images.
-        epsilon: radius of the random start, in pixel units.
+        epsilon: by how much each pixel of the random start may move.
         loss: what the attack follows, `"log_loss"` or `"cross_entropy"`.
     """
     points = [subject.images, subject.random_points(epsilon, 11)]
@@ -86,7 +86,7 @@ def b2_gradients_true(subject: Subject, epsilon: float) -> SanityRow:
 
     Args:
         subject: the model and its images; the first 32 are used.
-        epsilon: radius of the random start, in pixel units.
+        epsilon: by how much each pixel of the random start may move.
     """
     if _computes_in_half_precision(subject.model):
         return B2.not_run("half precision rounds away what the pixels are moved by")

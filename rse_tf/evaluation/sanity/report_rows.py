@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from rse_tf.attacks.norms import rounding_of
 from rse_tf.evaluation.confidence import clopper_pearson
 from rse_tf.evaluation.sanity.counting import ROUNDING, paired_shares, shares
 from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
@@ -74,9 +75,7 @@ def e1_constraints(
     epsilon = checked_number("e1_constraints", "epsilon", epsilon)
     moved = (adversarial.astype(np.float64) - images).reshape(len(images), -1)
     length = np.abs(moved).max(axis=1) if norm == "linf" else np.linalg.norm(moved, axis=1)
-    rounding = float(np.spacing(np.float32(np.abs(bounds).max())))
-    if norm == "l2":
-        rounding *= np.sqrt(moved.shape[1])
+    rounding = rounding_of(norm, bounds, moved.shape[1])
     finite = np.isfinite(moved).all(axis=1)
     outside = (adversarial < bounds[0]) | (adversarial > bounds[1])
     far = ~(length <= epsilon * (1 + 1e-5) + rounding)

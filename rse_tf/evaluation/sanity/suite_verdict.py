@@ -33,7 +33,9 @@ def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
     rows: list[SanityRow] = [
         model_rows.a5_streams(),
         settings_rows.c7_complete(left_out),
-        report_rows.e1_constraints(images, cell.adversarial, cell.epsilon, cell.norm),
+        report_rows.e1_constraints(
+            images, cell.adversarial, cell.epsilon, cell.norm, outcome.bounds
+        ),
         report_rows.e4_resolution(cell.answers.correct),
     ]
     if len(cell.answers.correct) > 1:
