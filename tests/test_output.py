@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pathlib
@@ -81,6 +82,18 @@ def test_a_dry_run_tells_what_is_trained_and_what_the_rest_costs(
     after = dry_run.plan(tiny)
     assert after.count("is trained") == 2
     assert f"training: {128 * (3 + 3 + 4 + 3):.3g} passes" in after
+
+
+def test_a_dry_run_tells_noise_by_the_network_and_keeps_to_a_budget(tiny: Config) -> None:
+    def attacks(**flags: Any) -> float:
+        plan = dry_run.plan(dataclasses.replace(tiny, **flags))
+        return float(plan.split("at most: ")[1].split()[0])
+
+    # Noise at inference is drawn for every image, noise in training alone is not.
+    plain, noisy = attacks(defense=("none",)), attacks(defense=("consistency",))
+    assert attacks(defense=("rse_train_noise_only",)) == plain < noisy
+    whole = attacks(defense=("none",), suite="adaptive")
+    assert attacks(defense=("none",), suite="adaptive", budget_minutes=1e-6) < plain < whole
 
 
 def test_a_dry_run_runs_nothing(
