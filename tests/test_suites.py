@@ -282,6 +282,20 @@ def test_an_attack_on_mean_logits_succeeds_where_the_ensemble_is_wrong(
         assert (wrong != (by_logits.argmax(axis=1) != labels)).any()
 
 
+def test_settings_that_are_no_flags_have_folders_of_their_own(tmp_path: pathlib.Path) -> None:
+    images = inner_pixels(4)
+    labels = (images.reshape(4, 4) @ WEIGHTS > 1.2).astype(int)
+    moved = []
+    for random_start in (True, False):
+        options = (("steps", 1), ("step_size", 0.01), ("random_start", random_start))
+        step = Step("pgd", "pgd", "model", 1, options, everyone=True)
+        (cell,) = evaluate_suite(
+            linear(WEIGHTS, -1.2), images, labels, epsilons=[0.05], steps=[step], directory=tmp_path
+        ).cells
+        moved.append(np.abs(cell.steps[0].adversarial - images).max())
+    assert moved[0] > 0.02 and moved[1] == pytest.approx(0.01, abs=1e-6)
+
+
 def test_a_random_ensemble_may_have_members_without_noise() -> None:
     noisy = linear(WEIGHTS, -1.2, noise=0.1)
     plain = keras.Sequential([keras.Input((2, 2, 1)), noisy.layers[0], noisy.layers[-1]])
