@@ -168,7 +168,8 @@ def test_gradients_are_looked_at_inside_an_l2_ball() -> None:
         images = tf.where(near, 2 * tf.stop_gradient(images) - images, images)
         return network(images)
 
-    verdict = audited(model, number=16, epsilon=0.4, norm="l2", attacks=[PGD(model, 0.4, steps=3, norm="l2")])
+    attack = PGD(model, 0.4, steps=3, norm="l2")
+    verdict = audited(model, number=16, epsilon=0.4, norm="l2", attacks=[attack])
     assert verdict.row("B1").verdict == "PASS" and "B2" in failed(verdict)
 
 

@@ -11,7 +11,6 @@ import shutil
 from typing import Any
 
 import keras
-import numpy as np
 
 from rse_tf.data import Dataset
 from rse_tf.layers import NOISE_VERSION
