@@ -23,7 +23,7 @@ from rse_tf.evaluation.metrics import interval
 from rse_tf.evaluation.suite_attacks import SuiteAttacks
 from rse_tf.evaluation.suite_rows import is_single_attack
 from rse_tf.evaluation.suites import SCALES, Step, suite_steps
-from rse_tf.layers import NoiseLayer
+from rse_tf.layers import FrozenNoise, NoiseLayer, NoiseOff
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils import seeds
 
@@ -294,6 +294,16 @@ def test_settings_that_are_no_flags_have_folders_of_their_own(tmp_path: pathlib.
         ).cells
         moved.append(np.abs(cell.steps[0].adversarial - images).max())
     assert moved[0] > 0.02 and moved[1] == pytest.approx(0.01, abs=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 6])
+def test_noise_that_is_frozen_by_rows_is_refused(number: int) -> None:
+    # An attack would meet other noise than the scoring, and the images count as robust.
+    model = linear(WEIGHTS, -1.2, noise=0.1)
+    images, labels = inner_pixels(number), np.zeros(number, int)
+    with pytest.raises(ValueError, match="alike in every row of a batch"):
+        evaluate_suite(FrozenNoise(model), images, labels, epsilons=[0.1])
+    evaluate_suite(NoiseOff(model), images, labels, epsilons=[0.1], steps=[])
 
 
 def test_a_random_ensemble_may_have_members_without_noise() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits
 from rse_tf.evaluation.candidates import Candidates, Selector
@@ -24,6 +25,8 @@ from rse_tf.utils.log import log
 
 # What the noise of a scoring follows from, beside the seed: clean images, and attacked ones.
 _CLEAN, _ATTACKED = 0, 1
+# Rows whose logits differ by no more than this part of them are the same but for rounding.
+_SAME = 1e-4
 _MAX_ROWS = {"small": 256, "full": 2048}
 
 
@@ -76,8 +79,9 @@ def evaluate_suite(
         The outcome, with a `Score` for each distance: `outcome.cells[0].score.accuracy`.
 
     Raises:
-        ValueError: if an argument is not one of the above, if the model does not return logits, or
-            if it is random in another way than by `NoiseLayer`s.
+        ValueError: if an argument is not one of the above, if the model does not return logits, if
+            it is random in another way than by `NoiseLayer`s, or if an image's row in a batch
+            changes its logits: attacks and scoring have it in different ones.
     """
     stop_error = None
     if isinstance(model, SelfEnsemble):
@@ -140,6 +144,9 @@ class SuiteRunner:
         if not scorer.is_random and checked.is_random(self._images):
             expected = "random by NoiseLayers only, which say how it is deployed"
             raise argument_error("evaluate_suite", "model", expected, "calls that differ")
+        if not scorer.is_random and _knows_places(checked, self._images):
+            expected = "one that answers alike in every row of a batch, which FrozenNoise does not"
+            raise argument_error("evaluate_suite", "model", expected, "rows that differ")
         self.kind = kind_of_model(model, scorer.is_random)
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
@@ -256,6 +263,15 @@ class SuiteRunner:
         figures = score(self._images, adversarial, self._clean.correct, Answers(correct))
         own = adversarial[rows]
         return StepOutcome(step, attacked, correct, margin, own, seconds, queries, figures)
+
+
+def _knows_places(model: Classifier, images: np.ndarray) -> bool:
+    """Whether the same image has other logits in another row of a batch."""
+    rows = np.repeat(images[np.arange(4) % len(images)], 2, axis=0)
+    logits = np.asarray(model(tf.constant(rows)))
+    # Every pair of rows: where precision is half, rounding alone may tell one of them apart.
+    change = np.abs(logits[::2] - logits[1::2]).max(axis=1)
+    return bool(change.min() > _SAME * np.abs(logits).max())
 
 
 def _chosen(arrays: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:
