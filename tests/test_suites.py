@@ -301,9 +301,19 @@ def test_noise_that_is_frozen_by_rows_is_refused(number: int) -> None:
     # An attack would meet other noise than the scoring, and the images count as robust.
     model = linear(WEIGHTS, -1.2, noise=0.1)
     images, labels = inner_pixels(number), np.zeros(number, int)
-    with pytest.raises(ValueError, match="alike in every row of a batch"):
+    with pytest.raises(ValueError, match="noise that belongs to a row"):
         evaluate_suite(FrozenNoise(model), images, labels, epsilons=[0.1])
     evaluate_suite(NoiseOff(model), images, labels, epsilons=[0.1], steps=[])
+
+
+def test_batch_statistics_at_inference_are_refused() -> None:
+    inputs = keras.Input((2, 2, 1))
+    centred = keras.layers.Lambda(lambda x: x - tf.reduce_mean(x, axis=0))
+    x = centred(keras.layers.Flatten()(inputs))
+    for noise in (0.0, 0.1):
+        model = keras.Model(inputs, keras.layers.Dense(3)(NoiseLayer(noise)(x)))
+        with pytest.raises(ValueError, match="logits that change with the others"):
+            evaluate_suite(model, inner_pixels(6), np.zeros(6, int), epsilons=[0.1])
 
 
 def test_a_random_ensemble_may_have_members_without_noise() -> None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from rse_tf.attacks.losses import Logits
+from rse_tf.evaluation.batch_mates import check_batch_mates
 from rse_tf.evaluation.candidates import Candidates, Selector
 from rse_tf.evaluation.metrics import score
 from rse_tf.evaluation.scoring import Answers, Scorer
@@ -25,8 +25,6 @@ from rse_tf.utils.log import log
 
 # What the noise of a scoring follows from, beside the seed: clean images, and attacked ones.
 _CLEAN, _ATTACKED = 0, 1
-# Rows whose logits differ by no more than this part of them are the same but for rounding.
-_SAME = 1e-4
 _MAX_ROWS = {"small": 256, "full": 2048}
 
 
@@ -80,8 +78,8 @@ def evaluate_suite(
 
     Raises:
         ValueError: if an argument is not one of the above, if the model does not return logits, if
-            it is random in another way than by `NoiseLayer`s, or if an image's row in a batch
-            changes its logits: attacks and scoring have it in different ones.
+            it is random in another way than by `NoiseLayer`s, or if its answer for an image depends
+            on the rest of a batch, or on the row.
     """
     stop_error = None
     if isinstance(model, SelfEnsemble):
@@ -135,6 +133,7 @@ class SuiteRunner:
             expected = f"one of {', '.join(SCALES)}"
             raise argument_error("evaluate_suite", "scale", expected, scale)
         model = scorer.model
+        self._bounds = (float(bounds[0]), float(bounds[1]))
         self._images = checked_images("evaluate_suite", images, bounds)
         checked = Classifier(model, "evaluate_suite")
         self._classes = checked.look(self._images).num_classes
@@ -144,13 +143,10 @@ class SuiteRunner:
         if not scorer.is_random and checked.is_random(self._images):
             expected = "random by NoiseLayers only, which say how it is deployed"
             raise argument_error("evaluate_suite", "model", expected, "calls that differ")
-        if not scorer.is_random and _knows_places(checked, self._images):
-            expected = "one that answers alike in every row of a batch, which FrozenNoise does not"
-            raise argument_error("evaluate_suite", "model", expected, "rows that differ")
+        check_batch_mates("evaluate_suite", checked, self._images, self._bounds)
         self.kind = kind_of_model(model, scorer.is_random)
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
-        self._bounds = (float(bounds[0]), float(bounds[1]))
         self._attacks = SuiteAttacks(
             model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
         )
@@ -263,15 +259,6 @@ class SuiteRunner:
         figures = score(self._images, adversarial, self._clean.correct, Answers(correct))
         own = adversarial[rows]
         return StepOutcome(step, attacked, correct, margin, own, seconds, queries, figures)
-
-
-def _knows_places(model: Classifier, images: np.ndarray) -> bool:
-    """Whether the same image has other logits in another row of a batch."""
-    rows = np.repeat(images[np.arange(4) % len(images)], 2, axis=0)
-    logits = np.asarray(model(tf.constant(rows)))
-    # Every pair of rows: where precision is half, rounding alone may tell one of them apart.
-    change = np.abs(logits[::2] - logits[1::2]).max(axis=1)
-    return bool(change.min() > _SAME * np.abs(logits).max())
 
 
 def _chosen(arrays: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:
