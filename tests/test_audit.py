@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from noisy_models import noisy_coin
+from scipy import stats
 from victims import TEST_DIGITS, digit_network
 
 import rse_tf
@@ -168,10 +170,20 @@ def test_gradients_are_looked_at_inside_an_l2_ball() -> None:
         images = tf.where(near, 2 * tf.stop_gradient(images) - images, images)
         return network(images)
 
-    verdict = audited(
-        model, number=16, epsilon=0.4, norm="l2", attacks=[PGD(model, 0.4, steps=3, norm="l2")]
-    )
+    attack = PGD(model, 0.4, steps=3, norm="l2")
+    verdict = audited(model, number=16, epsilon=0.4, norm="l2", attacks=[attack])
     assert verdict.row("B1").verdict == "PASS" and "B2" in failed(verdict)
+
+
+def test_an_image_stays_under_attack_until_ten_answers_are_wrong() -> None:
+    # The vote of 50 draws of a fair coin is wrong in p = 0.56 of the answers.
+    images, labels = np.zeros((200, 1, 1, 1), np.float32), np.ones(200, int)
+    suite = Suite(Subject(noisy_coin(1.0), images, labels))
+    p = 0.5 * (1 + stats.binom.pmf(25, 50, 0.5))
+    left = suite.unbroken(images, 10)
+    assert 200 - len(left) < stats.binom.ppf(1 - 1e-6, 200, p**10)
+    several = suite.correct(images, seeds=10)
+    np.testing.assert_array_equal(suite.unbroken(images, 1), np.flatnonzero(several[0]))
 
 
 def test_an_attack_for_several_targets_can_stand_first() -> None:

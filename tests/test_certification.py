@@ -227,6 +227,23 @@ def test_an_average_of_draws_is_not_a_vote() -> None:
         certify(rse_tf.SelfEnsemble(linear(0.25), 3), at_distances(np.zeros(1)), [1])
 
 
+def test_votes_that_depend_on_each_other_are_refused() -> None:
+    model = linear()
+    inputs = [keras.Input(model.input_shape[1:]), model, keras.layers.BatchNormalization()]
+    network = keras.Sequential(inputs)
+    images = at_distances(np.linspace(0.1, 0.4, 4))
+
+    def of_batch_statistics(x: tf.Tensor) -> tf.Tensor:
+        return network(x, training=True)
+
+    with pytest.raises(ValueError, match="nothing else in the batch"):
+        certify(of_batch_statistics, images, np.ones(4, int), 0.25, n=50)
+    before = [weights.numpy() for weights in network.variables]
+    certify(network, images, np.ones(4, int), 0.25, n=50)
+    for weights, old in zip(network.variables, before, strict=True):
+        np.testing.assert_array_equal(weights, old)
+
+
 def test_half_precision_inside_gets_its_noise_in_float32() -> None:
     model = small_network(dtype="mixed_bfloat16")
     images, labels = some_digits(2)

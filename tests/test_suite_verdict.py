@@ -8,6 +8,8 @@ import defects
 import keras
 import numpy as np
 import pytest
+from noisy_models import noisy_coin
+from scipy import stats
 
 from rse_tf.evaluation import SuiteOutcome, evaluate_suite, suite_verdict
 from rse_tf.evaluation.suites import Step
@@ -52,6 +54,21 @@ def test_the_figures_of_a_suite_feed_the_rows() -> None:
         assert expected & failed and failed <= {"D1", "D2", "D4"} and found.headline_is_upper_bound
     moved = suite_verdict(outcome, TASK.images + 0.02)
     assert {row.id for row in moved.rows if row.verdict == "FAIL"} == {"E1"}
+
+
+def test_whoever_tries_again_has_ten_answers() -> None:
+    # Three are all correct for 73 % of the images, which a majority has for 97 %; ten for 35 %.
+    number = 200
+    images = np.full((number, 1, 1, 1), stats.norm.ppf(0.9), np.float32) / 2
+    outcome = evaluate_suite(
+        noisy_coin(0.5), images, np.ones(number, int), epsilons=[0.0], steps=[], num_draws=1
+    )
+    row = suite_verdict(outcome, images).row("E5")
+    gap = stats.binom.sf(1, 3, 0.9) - 0.9**10
+    assert row.verdict == "WARN" and "all 10" in row.reason
+    assert abs((row.figure or 0.0) - gap) < 5 * np.sqrt(0.25 / number)
+    answers = outcome.cells[0].answers
+    assert row.figure == (answers.correct.sum(axis=0) > 1).mean() - np.mean(answers.worst)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

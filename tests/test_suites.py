@@ -31,7 +31,7 @@ from rse_tf.evaluation.suite_attacks import SuiteAttacks
 from rse_tf.evaluation.suite_budget import Budget
 from rse_tf.evaluation.suite_rows import is_single_attack, suite_rows
 from rse_tf.evaluation.suites import SCALES, Step, suite_steps
-from rse_tf.layers import NoiseLayer
+from rse_tf.layers import FrozenNoise, NoiseLayer, NoiseOff
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils import seeds
 
@@ -325,6 +325,40 @@ def test_an_attack_on_mean_logits_succeeds_where_the_ensemble_is_wrong(
         np.testing.assert_array_equal(found.success, wrong)
         by_logits = np.asarray(tf.reduce_mean(model.stacked_logits(found.adversarial), axis=0))
         assert (wrong != (by_logits.argmax(axis=1) != labels)).any()
+
+
+def test_settings_that_are_no_flags_have_folders_of_their_own(tmp_path: pathlib.Path) -> None:
+    images = inner_pixels(4)
+    labels = (images.reshape(4, 4) @ WEIGHTS > 1.2).astype(int)
+    moved = []
+    for random_start in (True, False):
+        options = (("steps", 1), ("step_size", 0.01), ("random_start", random_start))
+        step = Step("pgd", "pgd", "model", 1, options, everyone=True)
+        (cell,) = evaluate_suite(
+            linear(WEIGHTS, -1.2), images, labels, epsilons=[0.05], steps=[step], directory=tmp_path
+        ).cells
+        moved.append(np.abs(cell.steps[0].adversarial - images).max())
+    assert moved[0] > 0.02 and moved[1] == pytest.approx(0.01, abs=1e-6)
+
+
+@pytest.mark.parametrize("number", [1, 6])
+def test_noise_that_is_frozen_by_rows_is_refused(number: int) -> None:
+    # An attack would meet other noise than the scoring, and the images count as robust.
+    model = linear(WEIGHTS, -1.2, noise=0.1)
+    images, labels = inner_pixels(number), np.zeros(number, int)
+    with pytest.raises(ValueError, match="noise that belongs to a row"):
+        evaluate_suite(FrozenNoise(model), images, labels, epsilons=[0.1])
+    evaluate_suite(NoiseOff(model), images, labels, epsilons=[0.1], steps=[])
+
+
+def test_batch_statistics_at_inference_are_refused() -> None:
+    inputs = keras.Input((2, 2, 1))
+    centred = keras.layers.Lambda(lambda x: x - tf.reduce_mean(x, axis=0))
+    x = centred(keras.layers.Flatten()(inputs))
+    for noise in (0.0, 0.1):
+        model = keras.Model(inputs, keras.layers.Dense(3)(NoiseLayer(noise)(x)))
+        with pytest.raises(ValueError, match="logits that change with the others"):
+            evaluate_suite(model, inner_pixels(6), np.zeros(6, int), epsilons=[0.1])
 
 
 def test_a_random_ensemble_may_have_members_without_noise() -> None:

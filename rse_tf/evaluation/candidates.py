@@ -33,7 +33,7 @@ class Selection:
             answers and, among equals, the margin. The smallest is the worst.
         margin: the mean probability of the true class less the largest of another, `[number]`.
         broken: whether no answer is correct in two independent blocks, nor in the further ones that
-            make ten answers, bool `[number]`. A margin that is clear after two ends the asking.
+            make ten answers, bool `[number]`. A margin that is clear after two takes no further.
     """
 
     correct: np.ndarray

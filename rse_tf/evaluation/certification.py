@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from rse_tf.attacks.losses import Logits
+from rse_tf.evaluation.batch_mates import check_batch_mates
 from rse_tf.evaluation.confidence import (
     bernstein_lower_bound,
     hoeffding_lower_bound,
@@ -34,6 +35,7 @@ from rse_tf.utils.checks import (
     checked_integer,
     checked_number,
 )
+from rse_tf.utils.classifier import Classifier
 
 ABSTAIN = -1
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -149,8 +151,9 @@ def certify(
 
     Raises:
         ValueError: if an argument is not one of the above; if a callable that is no Keras model has
-            a `directory`; if `stddev` is not given and the model has no noise that a certificate
-            can rest on, in which case the message says why.
+            a `directory`; if the model's answer for an image depends on the rest of a batch, whose
+            votes are not independent; if `stddev` is not given and the model has no noise that a
+            certificate can rest on, in which case the message says why.
     """
     if isinstance(model, SelfEnsemble):
         expected = "the network itself, whose single draws are counted; pass ensemble.model"
@@ -167,6 +170,7 @@ def certify(
     copies = pool.replicas(model, images.shape[1:])
     voters = [Voter(copy, sigma, seed, batch_size) for copy in copies]
     labels = checked_classes("certify", "labels", labels, len(images), voters[0].classes(images))
+    check_batch_mates("certify", Classifier(model, "certify"), images, bounds)
     tally = tally_in_batches(voters, images, numbers, n0, n, directory, pool)
     return _certificates(tally, numbers, labels, sigma, n, alpha)
 

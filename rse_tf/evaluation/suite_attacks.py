@@ -153,13 +153,16 @@ class SuiteAttacks:
 
     def _folder(self, step: Step, attack: Attack, number: int) -> pathlib.Path:
         """A folder for the batches of one step, named after all they follow from."""
+        known = attack.hyperparameters()
+        # Settings that are no flags, such as where PGD starts.
+        others = {name: value for name, value in step.options if name not in known}
         facts = [
             _FORMAT,
             step.attack,
             step.source,
             step.draws,
             step.share,
-            attack.hyperparameters(),
+            known,
             attack.batch_size,
             attack.bounds,
             self._seed,
@@ -167,6 +170,7 @@ class SuiteAttacks:
             type(attack).cache_version,
             NOISE_VERSION if self._is_random else None,
             *(["own prediction"] if step.source == "mean_logits" and not self._is_random else []),
+            *([others] if others else []),
         ]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return self._directory / f"suite_{digest.hexdigest()[:16]}"

@@ -16,8 +16,10 @@ def suite_rows(outcome: SuiteOutcome) -> Iterator[dict[str, Any]]:
     """What the rows of a suite have of their own, by the names of the fields of `Row`.
 
     A single attack is scored by the answers that the choice among the attacks rests on. They have
-    no bias for it, as it alone does not choose. An image that it did not attack counts as the
-    attacks above it left it.
+    no bias for the one image of an attack that has one. Of several, as one for each member, the
+    worst by these answers counts, and an image that it did not attack counts as the worst of the
+    attacks above it left it: such a row of a randomised model can lie below the worst case, which
+    is measured by other noise.
     """
     for cell in outcome.cells:
         strength = {"epsilon": cell.epsilon, "norm": cell.norm, "suite_scale": outcome.scale}

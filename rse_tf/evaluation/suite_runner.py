@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from rse_tf.attacks.losses import Logits
+from rse_tf.evaluation.batch_mates import check_batch_mates
 from rse_tf.evaluation.candidates import Candidates, Selector
 from rse_tf.evaluation.metrics import score
 from rse_tf.evaluation.scoring import Answers, Scorer
@@ -81,8 +82,9 @@ def evaluate_suite(
         The outcome, with a `Score` for each distance: `outcome.cells[0].score.accuracy`.
 
     Raises:
-        ValueError: if an argument is not one of the above, if the model does not return logits, or
-            if it is random in another way than by `NoiseLayer`s.
+        ValueError: if an argument is not one of the above, if the model does not return logits, if
+            it is random in another way than by `NoiseLayer`s, or if its answer for an image depends
+            on the rest of a batch, or on the row.
     """
     stop_error = None
     if isinstance(model, SelfEnsemble):
@@ -136,6 +138,7 @@ class SuiteRunner:
             expected = f"one of {', '.join(SCALES)}"
             raise argument_error("evaluate_suite", "scale", expected, scale)
         model = scorer.model
+        self._bounds = (float(bounds[0]), float(bounds[1]))
         self._images = checked_images("evaluate_suite", images, bounds)
         checked = Classifier(model, "evaluate_suite")
         self._classes = checked.look(self._images).num_classes
@@ -145,12 +148,12 @@ class SuiteRunner:
         if not scorer.is_random and checked.is_random(self._images):
             expected = "random by NoiseLayers only, which say how it is deployed"
             raise argument_error("evaluate_suite", "model", expected, "calls that differ")
+        check_batch_mates("evaluate_suite", checked, self._images, self._bounds)
         self.kind = kind_of_model(model, scorer.is_random)
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
         self._devices = pool.num_devices
         self._bounds = (float(bounds[0]), float(bounds[1]))
-        self._attacks = SuiteAttacks(
             model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
         )
         self._selector = Selector(scorer, self._labels, seed)

@@ -140,7 +140,7 @@ class AuditRun:
         self.run = self.suite.run(self.main, self.epsilon)
         found = [self.subject.images, self.run.adversarial, self.run.best]
         for attack in self.attacks[1:]:
-            left = np.flatnonzero(self.suite.correct(self.suite.worst(found)).any(axis=0))
+            left = self.suite.unbroken(self.suite.worst(found), _EVALUATIONS)
             if len(left):
                 run = self.suite.run(attack, self.epsilon, rows=left)
                 found += [self._in_place(left, moved) for moved in (run.adversarial, run.best)]

@@ -14,6 +14,7 @@ from rse_tf.attacks.norms import rounding_of
 from rse_tf.evaluation.confidence import clopper_pearson
 from rse_tf.evaluation.sanity.counting import ROUNDING, paired_shares, shares
 from rse_tf.evaluation.sanity.verdict import FAIL, PASS, WARN, Rule, SanityRow
+from rse_tf.evaluation.scoring import ANSWERS
 from rse_tf.utils.checks import argument_error, checked_number
 
 E1 = Rule(
@@ -168,25 +169,31 @@ def e4_resolution(correct: Any) -> SanityRow:
     return E4.row(PASS if half <= 0.05 else WARN, half, reason)
 
 
-def e5_resubmission(correct: Any) -> SanityRow:
+def e5_resubmission(correct: Any, worst: Any = None) -> SanityRow:
     """Whether the same images, handed in again, get through.
 
     Args:
         correct: bool `[evaluations, number]`: which images the deployed prediction got right, at
             each of at least two evaluations of the same images under fresh noise. Ten in DiffHammer
             (2024), whose Wor.Rob the worst is.
+        worst: bool `[number]`: which images ten evaluations got right, where `correct` has not so
+            many. Default: those that all evaluations of `correct` did.
 
     Raises:
-        ValueError: if it is no such mask.
+        ValueError: if they are no such masks.
     """
     share = shares("e5_resubmission", "correct", correct)
     evaluations = np.asarray(correct)
     if evaluations.ndim != 2 or len(evaluations) < 2:
         expected = "bool [evaluations, number] of at least two evaluations"
         raise argument_error("e5_resubmission", "correct", expected, evaluations.shape)
-    majority, worst = float(np.mean(share > 0.5)), float(np.mean(share == 1))
-    gap = majority - worst
-    reason = f"majority {majority:.1%}, correct in all {len(evaluations)} {worst:.1%}"
+    always, number = share == 1, len(evaluations)
+    if worst is not None:
+        _, always = paired_shares("e5_resubmission", correct=correct, worst=worst)
+        number = max(number, ANSWERS)
+    majority, least = float(np.mean(share > 0.5)), float(always.mean())
+    gap = majority - least
+    reason = f"majority {majority:.1%}, correct in all {number} {least:.1%}"
     if gap > 0.10 + ROUNDING:
         return E5.row(WARN, gap, reason + ": a persistent attacker gets through")
     return E5.row(PASS, gap, reason)

@@ -188,6 +188,22 @@ class Suite:
         logits = [self.logits(images, self.deployed, SCORING, stream, s) for s in rounds]
         return np.argmax(logits, axis=-1) == self.subject.labels[: len(images)]
 
+    def unbroken(self, images: np.ndarray, answers: int) -> np.ndarray:
+        """Which images the deployed prediction gets right at least once, integer `[number]`.
+
+        Args:
+            images: in the place of those of the subject.
+            answers: how often a randomised model is asked, in the first seeds of `correct`. What
+                a few answers have wrong may be luck, and is no reason to attack it no more.
+        """
+        wrong = np.arange(len(images))
+        for s in range(answers if self.subject.is_random else 1):
+            logits = self.logits(images[wrong], self.deployed, SCORING, 0, s)
+            wrong = wrong[np.argmax(logits, axis=1) != self.subject.labels[wrong]]
+            if not len(wrong):
+                break
+        return np.setdiff1d(np.arange(len(images)), wrong)
+
 
 def checked_attacks(
     caller: str, attacks: Sequence[Attack], norm: str, bounds: tuple[float, float]

@@ -39,7 +39,7 @@ def suite_verdict(outcome: SuiteOutcome, images: np.ndarray) -> Verdict:
         report_rows.e4_resolution(cell.answers.correct),
     ]
     if len(cell.answers.correct) > 1:
-        rows.append(report_rows.e5_resubmission(cell.answers.correct))
+        rows.append(report_rows.e5_resubmission(cell.answers.correct, cell.answers.worst))
     if {"pgd_half", "pgd"} <= steps.keys():
         half = steps["pgd_half"].correct
         whole = np.where(steps["pgd"].attacked, steps["pgd"].correct, half)
