@@ -19,7 +19,15 @@ from rse_tf.config import ConfigError
 from rse_tf.flags import own_help, parse_own, report_mistakes
 from rse_tf.papers import TABLES, write_table
 from rse_tf.reporting import FIGURE_FORMATS, format_table, write_report
-from rse_tf.reporting.runs import Run, find_runs, format_runs, read_runs, write_pages, write_runs
+from rse_tf.reporting.runs import (
+    Run,
+    find_runs,
+    format_runs,
+    read_runs,
+    write_comparisons,
+    write_pages,
+    write_runs,
+)
 from rse_tf.utils.log import log
 
 
@@ -73,6 +81,7 @@ def _write(
         compared = [output / "runs.csv"]
         write_runs(runs, compared[0])
     log(format_table(rows))
+    compared += write_comparisons(runs, output, formats)
     return compared + write_report(output, rows, galleries, **facts)
 
 

@@ -140,7 +140,7 @@ FOUND = [
 
 def test_the_tab_separated_file_is_that_of_cohen_et_al(tmp_path: pathlib.Path) -> None:
     settings = CertificationSettings(stddev=0.5)
-    write_certificates(tmp_path, FOUND, settings, defense="rse", flags={}, versions={})
+    write_certificates(tmp_path, FOUND, settings, defense="rse", network="", flags={}, versions={})
     assert (tmp_path / "certificate.tsv").read_text().splitlines() == [
         "idx\tlabel\tpredict\tradius\tcorrect\ttime",
         "0\t3\t3\t0.313\t1\t0:00:01.500000",

@@ -16,8 +16,10 @@ from rse_tf.evaluation import Gallery, Row
 from rse_tf.reporting.gallery import load_galleries, unused
 from rse_tf.reporting.html import write_html
 from rse_tf.reporting.names import strength_text
+from rse_tf.reporting.report import write_comparison
 from rse_tf.reporting.results import Result, read_json
 from rse_tf.utils.files import atomic_write_text, reading
+from rse_tf.utils.log import log
 
 # Flags that change no number. What a defense is has a column of its own.
 _NO_NUMBER = frozenset(
@@ -124,14 +126,32 @@ def write_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
 
 def write_pages(runs: Sequence[Run], folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes `report.html` of a single run, or one for each run, and returns the paths."""
-    names: list[str] = []
-    for run in runs:
-        parts = ("report", run.name.replace("/", "_"))
-        names.append(unused("_".join(filter(None, parts)), names))
     return [
         write_html(run.folder, run.result, run.galleries, folder / f"{name}.html")
-        for run, name in zip(runs, names, strict=True)
+        for run, name in zip(runs, _file_names("report", runs), strict=True)
     ]
+
+
+def write_comparisons(
+    runs: Sequence[Run], folder: pathlib.Path, formats: Sequence[str]
+) -> list[pathlib.Path]:
+    """Prints the certificate of each run beside its worst case, and returns paths of pictures."""
+    paths = []
+    for run, name in zip(runs, _file_names("attack_vs_certificate", runs), strict=True):
+        text, pictures = write_comparison(run.folder, folder, formats, name)
+        if text:
+            log("\n" + " ".join(filter(None, (run.name, text))))
+        paths += pictures
+    return paths
+
+
+def _file_names(start: str, runs: Sequence[Run]) -> list[str]:
+    """A file name for each run, all of them different."""
+    names: list[str] = []
+    for run in runs:
+        parts = (start, run.name.replace("/", "_"))
+        names.append(unused("_".join(filter(None, parts)), names))
+    return names
 
 
 def _grid(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
