@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from rse_tf.evaluation.input_noise import own_stddev
+from rse_tf.evaluation.metrics import l2_lengths
 from rse_tf.evaluation.model_facts import model_digest
 from rse_tf.evaluation.scoring import SINGLE_DRAWS
 from rse_tf.evaluation.suite_outcome import SuiteCell, SuiteOutcome
@@ -25,8 +26,9 @@ class CaseCell:
             correctly.
         draws: share of single noisy passes that do.
         l2: L2 distance of the worst candidate from the image, in pixel units.
-        nearest: L2 distance of the nearest candidate that the defense answers wrongly; 0 for an
-            image that is wrong without an attack, `None` where no attack broke it.
+        nearest: L2 distance of the nearest image that the defense answers wrongly; 0 for one that
+            is wrong without an attack, `None` where no attack found any. An attack for the nearest
+            adversarial image, such as DDN, knows no distance: it may lie beyond `epsilon`.
     """
 
     norm: str
@@ -103,14 +105,11 @@ def worst_cases(
 
 
 def _cell(cell: SuiteCell, images: np.ndarray, wrong: np.ndarray) -> CaseCell:
-    correct, lengths = cell.answers.correct.mean(axis=0), _lengths(cell.adversarial - images)
+    correct, lengths = cell.answers.correct.mean(axis=0), l2_lengths(cell.adversarial - images)
     draws = correct if cell.answers.draws is None else cell.answers.draws.mean(axis=0)
     nearest = np.where(correct < 0.5, lengths, np.inf)
     for step in cell.steps:
-        rows = np.flatnonzero(step.attacked)
-        # The mean probability of the true class is below that of another one.
-        far = _lengths(step.adversarial - images[rows])
-        nearest[rows] = np.minimum(nearest[rows], np.where(step.margin[rows] < 0, far, np.inf))
+        nearest[step.attacked] = np.minimum(nearest[step.attacked], step.nearest)
     nearest[wrong] = 0.0
     return CaseCell(
         norm=cell.norm,
@@ -120,7 +119,3 @@ def _cell(cell: SuiteCell, images: np.ndarray, wrong: np.ndarray) -> CaseCell:
         l2=tuple(lengths.tolist()),
         nearest=tuple(None if np.isinf(one) else float(one) for one in nearest),
     )
-
-
-def _lengths(changes: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(changes.reshape(len(changes), -1).astype(np.float64), axis=1)
