@@ -38,17 +38,15 @@ def draw_distances(found: Comparison) -> Figure:
     """Draws for each image the nearest adversarial image that was found over its certified radius.
 
     Below the diagonal an attack is inside a certified radius: there no point may lie. An image
-    that no attack broke stands as a triangle at the largest distance that was attacked.
+    for which no attack found one stands as a triangle at the top.
 
     Args:
         found: a comparison with points.
     """
     groups = {
-        "attack found an adversarial image": [p for p in found.points if _is_broken(p, True)],
+        "outside of the certified radius": [p for p in found.points if _is_broken(p, True)],
         "inside the certified radius": [p for p in found.points if _is_broken(p, False)],
-        "attack found none up to the largest distance": [
-            p for p in found.points if p.distance is None
-        ],
+        "no attack found one": [p for p in found.points if p.distance is None],
     }
     looks = zip(groups, (_SOME, _INSIDE, _NONE), ("o", "X", "^"))
     styles: dict[str, dict[str, Any]] = {
@@ -63,20 +61,21 @@ def draw_distances(found: Comparison) -> Figure:
         if groups[label]
     }
     figure, (axes,) = make_axes(1, 1)
+    right = _ROOM * max(p.radius for p in found.points) or 1.0
+    top = _ROOM * max([found.farthest, right, *(p.distance or 0.0 for p in found.points)])
     for points, style in zip(filter(None, groups.values()), styles.values(), strict=True):
-        heights = [found.farthest if p.distance is None else p.distance for p in points]
+        heights = [top if p.distance is None else p.distance for p in points]
         axes.plot([p.radius for p in points], heights, clip_on=False, zorder=3, **style)
-    far = _ROOM * max([found.farthest, *(p.radius for p in found.points)])
-    axes.fill_between([0, far], [0, far], color=GREY, alpha=0.15, linewidth=0)
-    axes.plot([0, far], [0, far], color=GREY, linewidth=0.9)
-    axes.set_xlim(0, far)
-    axes.set_ylim(0, far)
+    axes.fill_between([0, right], [0, right], color=GREY, alpha=0.15, linewidth=0)
+    axes.plot([0, right], [0, right], color=GREY, linewidth=0.9)
+    axes.set_xlim(0, right)
+    axes.set_ylim(0, top)
     axes.set_xlabel("certified L2 radius, in pixel units (0: not certified as its class)")
     axes.set_ylabel("L2 distance of the nearest adversarial image")
     tidy(axes, "")
     forbidden = Patch(color=GREY, alpha=0.15, label="the two would contradict\neach other")
     add_legend(figure, [*legend_handles(styles, (), ()), forbidden])
-    counts = [counted(len(found.points), "image"), f"attacked up to {found.farthest:g}"]
+    counts = [counted(len(found.points), "image"), f"suite up to L2 {found.farthest:g}"]
     title = f"{display_name(found.defense)}: attack distance against certified radius"
     warning = trial_warning([trial_reasons(0, len(found.points))])
     add_heading(figure, Heading(title, ", ".join(counts), warning))
