@@ -1,11 +1,12 @@
 """Builds tables and plots from finished runs, and compares them.
 
-python -m rse_tf.report RUN [RUN ...] [--output=report] [--html] [--figure_format=png,pdf,svg]
-                        [--table=rse/table2]
+python -m rse_tf.report RUN [RUN ...] [--output=report] [--html] [--robustbench]
+                        [--figure_format=png,pdf,svg] [--table=rse/table2]
 
 A RUN is the workdir of a run, or a folder of runs. Of several, a first table shows what differs in
 their settings and how far each defense falls. --html adds a page of its own for each run, in one
-file. --table lays their rows out as that table or figure of the papers.
+file; --robustbench a JSON entry in the form of RobustBench for each adaptive worst case. --table
+lays their rows out as that table or figure of the papers.
 """
 
 import pathlib
@@ -18,8 +19,8 @@ from rse_tf import experiment
 from rse_tf.config import ConfigError
 from rse_tf.flags import own_help, parse_own, report_mistakes
 from rse_tf.papers import TABLES, write_table
-from rse_tf.reporting import FIGURE_FORMATS, format_table, write_report
-from rse_tf.reporting.runs import Run, find_runs, format_runs, read_runs, write_pages, write_runs
+from rse_tf.reporting import FIGURE_FORMATS, runs as reports
+from rse_tf.reporting.runs import Run, find_runs, read_runs
 from rse_tf.utils.log import log
 
 
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
     flags.DEFINE_string("table", None, "table or figure to lay out as", flag_values=own)
     flags.DEFINE_list("figure_format", ["png"], "of the pictures", flag_values=own)
     flags.DEFINE_bool("html", False, "write a page for each run", flag_values=own)
+    flags.DEFINE_bool("robustbench", False, "write entries in its form", flag_values=own)
     if {"--help", "-h", "-help"} & set(arguments):
         print(own_help(str(__doc__), own))
         return
@@ -52,28 +54,23 @@ def main(arguments: list[str]) -> None:
     output = pathlib.Path(own["output"].value).expanduser()
     head = f"Made by `python -m rse_tf.report {' '.join(arguments[1:])}`"
     paths = _write(runs, output, table, head, formats)
-    paths += write_pages(runs, output) if own["html"].value else []
+    paths += reports.write_pages(runs, output) if own["html"].value else []
+    paths += reports.write_entries(runs, output) if own["robustbench"].value else []
     log("\n".join(map(str, [*paths, *unfinished])))
 
 
 def _write(
     runs: list[Run], output: pathlib.Path, table: str | None, head: str, formats: list[str]
 ) -> list[pathlib.Path]:
-    rows = [row for run in runs for row in run.result.rows]
-    galleries = [gallery for run in runs for gallery in run.galleries]
     origin = {"runs": [str(run.folder) for run in runs]}
     facts: Any = {"flags": origin, "versions": experiment.versions(), "formats": formats}
     if table is not None:
+        rows = [row for run in runs for row in run.result.rows]
+        galleries = [gallery for run in runs for gallery in run.galleries]
         paths = write_table(table, rows, output, head, galleries, **facts)
         log(paths[0].read_text())
         return paths
-    compared = []
-    if len(runs) > 1:
-        log(f"{format_runs(runs)}\n")
-        compared = [output / "runs.csv"]
-        write_runs(runs, compared[0])
-    log(format_table(rows))
-    return compared + write_report(output, rows, galleries, **facts)
+    return reports.write_runs(runs, output, **facts)
 
 
 if __name__ == "__main__":

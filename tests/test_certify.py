@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rse_tf import experiment
+from rse_tf import models as models_of
 from rse_tf.config import Config, ConfigError
 from rse_tf.evaluation import Certificate, CertificationSettings, certified_accuracy
 from rse_tf.flags import help_text, parse
@@ -101,6 +102,29 @@ def test_what_has_no_certificate_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init_noise_at": "second_conv"}, "before the first convolution.*'second_conv'"),
+        ({"distribution": "laplace"}, "must be Gaussian.*'laplace'"),
+        ({"dtype": "mixed_bfloat16"}, "half precision.*noise in bfloat16"),
+    ],
+)
+def test_noise_that_no_certificate_rests_on_is_refused_before_any_vote(
+    settings: dict[str, Any],
+    message: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise: dict[str, Any] = {"init_noise": 0.25, "inner_noise": 0.1}
+    model = models_of.build("vgg16", input_shape=(32, 32, 1), **noise, **settings)
+    monkeypatch.setattr(experiment, "train_defense", lambda *_, **__: model)
+    workdir = tmp_path / "none"
+    with pytest.raises(ConfigError, match=f"^--defense=rse: .*{message}.*") as caught:
+        experiment.certify(run(tmp_path, workdir))
+    assert "--smoothing_noise" in str(caught.value) and not workdir.exists()
+
+
+@pytest.mark.parametrize(
     ("flag", "message"),
     [
         ("--n0=0", "--n0 must be at least 1. Received: 0"),
@@ -140,7 +164,7 @@ FOUND = [
 
 def test_the_tab_separated_file_is_that_of_cohen_et_al(tmp_path: pathlib.Path) -> None:
     settings = CertificationSettings(stddev=0.5)
-    write_certificates(tmp_path, FOUND, settings, defense="rse", flags={}, versions={})
+    write_certificates(tmp_path, FOUND, settings, defense="rse", network="", flags={}, versions={})
     assert (tmp_path / "certificate.tsv").read_text().splitlines() == [
         "idx\tlabel\tpredict\tradius\tcorrect\ttime",
         "0\t3\t3\t0.313\t1\t0:00:01.500000",
@@ -163,6 +187,8 @@ def test_the_table_by_hand() -> None:
     assert cells[5] == ["abstentions", "1", "1"]
     # 0.001^(1/1000) = 0.993116; Phi^-1 of it is 2.4630.
     assert "they reach a radius of 1.232, if all agree" in lines[-4]
+    # Networks with the fast sampler are not refused, for the votes take exact noise.
+    assert lines[-1].startswith("deploy: ") and "pool of the fast sampler" in lines[-1]
 
 
 def test_each_height_of_the_curve_holds_up_to_its_radius() -> None:

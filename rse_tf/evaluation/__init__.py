@@ -14,9 +14,11 @@ from rse_tf.evaluation.settings import CertificationSettings, EvaluationSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
 from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
 from rse_tf.evaluation.suite_runner import evaluate_suite
+from rse_tf.evaluation.worst_cases import CaseCell, WorstCases, worst_cases
 
 __all__ = [
     "Answers",
+    "CaseCell",
     "Certificate",
     "CertificationSettings",
     "EvaluationSettings",
@@ -33,6 +35,7 @@ __all__ = [
     "SuiteCell",
     "SuiteOutcome",
     "SuiteSettings",
+    "WorstCases",
     "attack_in_batches",
     "audit",
     "certified_accuracy",
@@ -44,4 +47,5 @@ __all__ = [
     "plain",
     "score",
     "suite_verdict",
+    "worst_cases",
 ]

@@ -28,9 +28,9 @@ def score(
         correct_clean: which clean images are predicted correctly, bool `[seeds, number]`.
         answers: what the defense answers for the adversarial images.
     """
-    perturbation = (adversarial - clean).reshape(len(clean), -1).astype(np.float64)
-    l2 = np.sqrt(np.sum(perturbation**2, axis=1))
-    linf = np.max(np.abs(perturbation), axis=1)
+    perturbation = adversarial - clean
+    l2 = l2_lengths(perturbation)
+    linf = np.max(np.abs(perturbation.reshape(len(clean), -1).astype(np.float64)), axis=1)
     success = correct_clean & ~answers.correct
     # A success counts once for every evaluation seed that it fooled.
     l2_of_successes = np.broadcast_to(l2, success.shape)[success]
@@ -52,6 +52,11 @@ def score(
         success_rate=float(success.sum() / correct_clean.sum()) if correct_clean.any() else None,
         misclassified_clean=float(1 - correct_clean.mean()),
     )
+
+
+def l2_lengths(changes: np.ndarray) -> np.ndarray:
+    """L2 norm of each of `[number, height, width, channels]`, float64 `[number]`."""
+    return np.sqrt(np.sum(changes.reshape(len(changes), -1).astype(np.float64) ** 2, axis=1))
 
 
 def mean_score(

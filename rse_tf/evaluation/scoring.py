@@ -21,7 +21,7 @@ from rse_tf.utils.classifier import Classifier
 # Independent answers that a persistent attacker waits for.
 ANSWERS = 10
 # Single draws behind every answer that `Answers.draws` looks at.
-_SINGLE_DRAWS = 10
+SINGLE_DRAWS = 10
 # Probability with which `Answers.worst` may be wrong about an image.
 _NEGLIGIBLE = 1e-4
 
@@ -219,9 +219,9 @@ class Scorer:
             part = slice(start, start + self._batch_size)
             seed_noise(singles[device], seeds.SINGLE_DRAWS, *seed, start)
             some = tf.constant(images[part])
-            for _ in range(_SINGLE_DRAWS):
+            for _ in range(SINGLE_DRAWS):
                 classes = predictors[device](some).numpy().argmax(axis=-1)
-                found[part] += (classes == labels[part]) / _SINGLE_DRAWS
+                found[part] += (classes == labels[part]) / SINGLE_DRAWS
 
         self._pool.map(predict, range(0, len(images), self._batch_size), label)
         return self._pool.all_reduce_sum(found)

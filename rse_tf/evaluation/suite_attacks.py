@@ -38,11 +38,13 @@ class Found:
             within the distance.
         seconds: time that it took, added up over all devices.
         queries: mean calls of the model for an image.
+        beyond: what attacks that know no distance found, wherever it lies; likewise arrays.
     """
 
     candidates: list[np.ndarray]
     seconds: float
     queries: float
+    beyond: list[np.ndarray]
 
 
 class SuiteAttacks:
@@ -93,7 +95,7 @@ class SuiteAttacks:
         """
         members = getattr(self._model, "members", [self._model])
         models = members if step.source == "member" else [self._model]
-        candidates, seconds, queries = [], 0.0, 0.0
+        candidates, beyond, seconds, queries = [], [], 0.0, 0.0
         for number, model in enumerate(models):
             replicas = self._pool.replicas(model, images.shape[1:])
             attacks = [self._attack(step, norm, epsilon, replica) for replica in replicas]
@@ -109,8 +111,9 @@ class SuiteAttacks:
                 description=label,
             )
             candidates += self._candidates(step, norm, epsilon, images, result)
+            beyond += [] if _has_epsilon(step) else [result.adversarial]
             seconds, queries = seconds + took, queries + float(result.queries.mean())
-        return Found(candidates, seconds, queries)
+        return Found(candidates, seconds, queries, beyond)
 
     def _attack(self, step: Step, norm: str, epsilon: float, model: Any) -> Attack:
         cls = ATTACKS[step.attack]

@@ -26,6 +26,9 @@ class StepOutcome:
         margin: mean probability of the true class less the largest of another, float `[number]`,
             NaN where it did not attack.
         adversarial: its candidates, `[attacked images, height, width, channels]`.
+        nearest: L2 distance of the nearest image that it found and that the defense answers
+            wrongly, by the noise of the selection: float `[attacked images]`, infinity without
+            one. Of an attack that knows no distance it may lie further away than the candidates.
         seconds: time of the attack, added up over all devices.
         queries: mean calls of the model for an image that it attacked.
         score: what a row says of the attack, by `correct`.
@@ -36,6 +39,7 @@ class StepOutcome:
     correct: np.ndarray
     margin: np.ndarray
     adversarial: np.ndarray
+    nearest: np.ndarray
     seconds: float
     queries: float
     score: Score

@@ -12,7 +12,7 @@ import numpy as np
 from rse_tf.attacks.losses import Logits
 from rse_tf.evaluation.batch_mates import check_batch_mates
 from rse_tf.evaluation.candidates import Candidates, Selector
-from rse_tf.evaluation.metrics import score
+from rse_tf.evaluation.metrics import l2_lengths, score
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.suite_attacks import SuiteAttacks
 from rse_tf.evaluation.suite_budget import Budget
@@ -153,7 +153,7 @@ class SuiteRunner:
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
         self._devices = pool.num_devices
-        self._bounds = (float(bounds[0]), float(bounds[1]))
+        self._attacks = SuiteAttacks(
             model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
         )
         self._selector = Selector(scorer, self._labels, seed)
@@ -279,21 +279,27 @@ class SuiteRunner:
         attacked = np.zeros(len(self._images), bool)
         attacked[rows] = True
         seconds = queries = 0.0
+        nearest = np.full(len(rows), np.inf)
         if len(rows):
             label = f"{self._label}: {norm} {epsilon:g}, {step.name}"
             images, labels = self._images[rows], self._labels[rows]
             found = self._attacks.run(step, norm, epsilon, images, labels, label)
             seconds, queries = found.seconds, found.queries
-            judged = [self._selector.judge(images, rows) for images in found.candidates]
-            for images, one in zip(found.candidates, judged):
-                candidates.add(step.name, images, rows, one)
+            judged = [self._selector.judge(moved, rows) for moved in found.candidates]
+            for moved, one in zip(found.candidates, judged):
+                candidates.add(step.name, moved, rows, one)
+            every = [*found.candidates, *found.beyond]
+            wrong = [*judged, *(self._selector.judge(one, rows) for one in found.beyond)]
+            for moved, one in zip(every, wrong):
+                far = l2_lengths(moved - images)
+                nearest = np.minimum(nearest, np.where(one.margin < 0, far, np.inf))
             worst = np.stack([one.key for one in judged]).argmin(axis=0)
             correct[:, rows] = _chosen([one.correct.T for one in judged], worst).T
             margin[rows] = _chosen([one.margin for one in judged], worst)
             adversarial[rows] = _chosen(found.candidates, worst)
         figures = score(self._images, adversarial, self._clean.correct, Answers(correct))
         own = adversarial[rows]
-        return StepOutcome(step, attacked, correct, margin, own, seconds, queries, figures)
+        return StepOutcome(step, attacked, correct, margin, own, nearest, seconds, queries, figures)
 
 
 def _chosen(arrays: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:

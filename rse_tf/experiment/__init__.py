@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 
 import keras
 
 from rse_tf import data, evaluation, reporting
 from rse_tf.config import Config, ConfigError
 from rse_tf.defenses import Ensemble
-from rse_tf.evaluation import Certificate, Evaluator, Gallery, Row, Scorer, Verdict
+from rse_tf.evaluation import (
+    Certificate,
+    Evaluator,
+    Gallery,
+    Row,
+    Scorer,
+    Verdict,
+    WorstCases,
+)
 from rse_tf.evaluation.attack_points import audit_ball
 from rse_tf.evaluation.chance import warn_of_chance
 from rse_tf.evaluation.input_noise import own_stddev
+from rse_tf.evaluation.model_facts import model_digest
 from rse_tf.experiment.environment import versions
 from rse_tf.experiment.networks import network_spec
+from rse_tf.experiment.reports import report, report_comparison, worst_cases
 from rse_tf.models import export_classifier
 from rse_tf.training import NotTrainedError, Trainer, enable_memory_growth, make_strategy
 from rse_tf.training.device_pool import DevicePool
@@ -51,20 +60,22 @@ def run(config: Config, may_train: bool = True) -> list[Row]:
     if pool.is_chief and not may_train:
         _write_flags(config)
     settings, rows = config.evaluation_settings(), list[Row]()
-    galleries, verdicts = list[Gallery](), dict[str, Verdict]()
+    galleries, verdicts, cases = list[Gallery](), dict[str, Verdict](), list[WorstCases]()
     for defense, model in models.items():
         own = config.make_defense(defense).settings()
         training = {"epochs": config.epochs, **own}
         evaluator = Evaluator(settings, defense, model, dataset, substitute, pool, training)
         rows += evaluator.rows()
         galleries += evaluator.galleries()
+        if evaluator.suite is not None:
+            cases.append(worst_cases(config, defense, model, dataset, evaluator.suite))
         if config.audit and pool.is_chief:
             verdicts[defense] = audit(config, defense, model, dataset)
         elif evaluator.suite is not None:
             images = settings.test_images(dataset).images
             verdicts[defense] = evaluation.suite_verdict(evaluator.suite, images)
     if pool.is_chief:
-        report(config, rows, galleries, verdicts)
+        report(config, rows, galleries, verdicts, cases)
     pool.barrier()  # a worker that leaves early looks like one that died
     return rows
 
@@ -132,6 +143,7 @@ def audit(config: Config, defense: str, model: keras.Model, dataset: data.Datase
     numbers = config.evaluation_settings().image_numbers(dataset)
     test = dataset.test[numbers]
     path = pathlib.Path(str(config.workdir)) / "certificate.json"
+    facts = defense, model_digest(model), config.values()
     return evaluation.audit(
         model,
         test.images,
@@ -141,7 +153,7 @@ def audit(config: Config, defense: str, model: keras.Model, dataset: data.Datase
         num_draws=config.num_draws[-1],
         attack_draws=max(config.attack_draws, 10),
         seed=config.seed % 2**31,
-        certificate=reporting.read_certificates(path, defense, config.values(), numbers),
+        certificate=reporting.read_certificates(path, *facts, numbers),
     )
 
 
@@ -188,11 +200,13 @@ def certify(config: Config) -> list[Certificate]:
             certificates,
             settings,
             defense=defense,
+            network=model_digest(model),
             flags=config.values(),
             versions=versions(),
             formats=config.figure_format,
         )
         log(f"\n{reporting.format_certificates(certificates, settings)}\n")
+        paths += report_comparison(config)
         for path in paths:
             log(path)
     pool.barrier()
@@ -264,31 +278,3 @@ def train_member(config: Config, defense: str, number: int, dataset: data.Datase
 def _trainer(config: Config, dataset: data.Dataset, may_train: bool = True) -> Trainer:
     models_dir = pathlib.Path(str(config.models_dir))
     return Trainer(dataset, config.training_settings(), models_dir, config.strategy, may_train)
-
-
-def report(
-    config: Config, rows: list[Row], galleries: list[Gallery], verdicts: Mapping[str, Verdict]
-) -> None:
-    """Writes the report of a run and prints its table and where everything is."""
-    workdir = pathlib.Path(str(config.workdir))
-    flags, formats = config.values(), config.figure_format
-    paths = reporting.write_report(
-        workdir, rows, galleries, flags=flags, versions=versions(), formats=formats
-    )
-    log(f"\n{reporting.format_table(rows)}\n")
-    if len(config.defense) > 1 and any("const" in row.parameters for row in rows):
-        log(
-            "The same c is not the same distance: RMS L2 tells how far the attack went. At equal "
-            "distance, accuracy_vs_l2.png compares the defenses.\n"
-        )
-    if verdicts:
-        paths.append(reporting.write_verdicts(workdir, verdicts, *audit_ball(config)))
-        log(f"{reporting.format_verdicts(verdicts)}\n")
-    for path in paths:
-        log(path)
-    if config.attacks and not any(row.attack == "adaptive" for row in rows):
-        log(
-            "\nThese attacks are not the worst case: --suite=adaptive attacks each defense in "
-            "every way that suits it."
-        )
-    log(f"A page of it all: python -m rse_tf.report {workdir} --html")

@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tabulate
@@ -26,8 +26,32 @@ from rse_tf.utils.files import atomic_write_text, reading
 
 SCHEMA = 1
 # Flags that a network follows from, as far as its data and its training go.
-_OF_NETWORK = ("dataset", "model", "activation", "init_noise", "inner_noise", "epochs", "seed")
+OF_NETWORK = ("dataset", "model", "activation", "init_noise", "inner_noise", "epochs", "seed")
 _KINDS = {"votes": False, "mean_probability": True}
+
+
+class CertificateFile(NamedTuple):
+    """What `write_certificates` wrote.
+
+    Attributes:
+        defense: whose certificates they are.
+        network: checksum of its model; empty in files that were written before it was kept.
+        flags: of the run.
+        n: votes that bound a probability.
+        certificates: one for each image, `index` its number in the test set.
+    """
+
+    defense: str
+    network: str
+    flags: dict[str, Any]
+    n: int
+    certificates: list[Certificate]
+
+    def is_of(self, network: str, flags: Mapping[str, Any]) -> bool:
+        """Whether it is of this network: by the checksum, or without one by the flags."""
+        if self.network and network:
+            return self.network == network
+        return all(self.flags.get(name) == flags.get(name) for name in OF_NETWORK)
 
 
 def write_certificates(
@@ -36,6 +60,7 @@ def write_certificates(
     settings: CertificationSettings,
     *,
     defense: str,
+    network: str,
     flags: Mapping[str, Any],
     versions: Mapping[str, str],
     formats: Sequence[str] = ("png",),
@@ -47,6 +72,7 @@ def write_certificates(
         certificates: at least one.
         settings: that they were made with, their `stddev` filled in.
         defense: whose they are.
+        network: checksum of its model.
         flags: of the run, for `certificate.json`.
         versions: of the software, likewise.
         formats: of the picture, each one of `FIGURE_FORMATS`.
@@ -56,6 +82,7 @@ def write_certificates(
     content = {
         "schema": SCHEMA,
         "defense": defense,
+        "network": network,
         "stddev": settings.stddev,
         **{name: getattr(settings, name) for name in ("n0", "n", "alpha", "skip")},
         "certified_accuracy": [{"radius": r} | _shares(certificates, r) for r in RADII],
@@ -76,20 +103,8 @@ def write_certificates(
     return paths[:2] + plot_certified_accuracy(certificates, paths[2], heading, formats)
 
 
-def read_certificates(
-    path: str | os.PathLike[str],
-    defense: str,
-    flags: Mapping[str, Any],
-    numbers: Sequence[int] | np.ndarray,
-) -> list[Certificate] | None:
-    """Reads what `write_certificates` wrote of a defense; `None` if there is nothing of it.
-
-    Args:
-        path: of `certificate.json`.
-        defense: whose certificates they must be.
-        flags: of the run; those of the network must be the same.
-        numbers: which images are wanted, by their numbers in the test set. Certificates come with
-            their places among these as `index`.
+def load_certificates(path: str | os.PathLike[str]) -> CertificateFile | None:
+    """Reads what `write_certificates` wrote; `None` if there is no such file.
 
     Raises:
         FileError: if the file is damaged.
@@ -99,15 +114,38 @@ def read_certificates(
         return None
     with reading(path, "delete it, or certify anew"):
         content = json.loads(path.read_text(encoding="utf-8"))
-        then, now = content["flags"], plain(dict(flags), "flags")
         noise = {"stddev": content["stddev"], "alpha": content["alpha"]}
         found = [Certificate(**{**one, **noise}) for one in content["certificates"]]
-        whose = content["defense"]
+        facts = content["defense"], content.get("network", ""), content["flags"], content["n"]
+        return CertificateFile(*facts, found)
+
+
+def read_certificates(
+    path: str | os.PathLike[str],
+    defense: str,
+    network: str,
+    flags: Mapping[str, Any],
+    numbers: Sequence[int] | np.ndarray,
+) -> list[Certificate] | None:
+    """Reads the certificates of a defense and some images; `None` if there are none of these.
+
+    Args:
+        path: of `certificate.json`.
+        defense: whose certificates they must be.
+        network: checksum of its model, which must be the same.
+        flags: of the run; those of the network count where the file has no checksum.
+        numbers: which images are wanted, by their numbers in the test set. Certificates come with
+            their places among these as `index`.
+
+    Raises:
+        FileError: if the file is damaged.
+    """
+    file = load_certificates(path)
+    if file is None or file.defense != defense or not file.is_of(network, plain(flags, "flags")):
+        return None
     places = {int(number): place for place, number in enumerate(numbers)}
-    found = [one for one in found if one.index in places]
-    found = [dataclasses.replace(one, index=places[one.index]) for one in found]
-    same = all(then.get(name) == now.get(name) for name in _OF_NETWORK)
-    return found if found and same and whose == defense else None
+    found = [one for one in file.certificates if one.index in places]
+    return [dataclasses.replace(one, index=places[one.index]) for one in found] or None
 
 
 def write_tsv(certificates: Sequence[Certificate], path: str | os.PathLike[str]) -> None:

@@ -14,6 +14,8 @@ import jinja2
 
 from rse_tf.evaluation import Gallery, Row
 from rse_tf.evaluation.suite_rows import ADAPTIVE, is_single_attack
+from rse_tf.reporting.comparison import HEADERS, Comparison, compare
+from rse_tf.reporting.distances import draw_distances
 from rse_tf.reporting.gallery import draw_gallery, pictures_of
 from rse_tf.reporting.heading import counts_of, names_of, warning_of
 from rse_tf.reporting.names import (
@@ -55,18 +57,19 @@ def write_html(
 
     The page needs no other file. Its head has, for each defense, the accuracy without an attack,
     under the attacks of the run, under the adaptive worst case if the rows have it, and the
-    certified one if there is a `certificate.json`. Beside them stands the verdict on the
+    certified one if there is a `certificate.json`. That is set beside the adaptive worst case in L2
+    if there is a `worst_cases.json`, too. Beside them stands the verdict on the
     evaluation, from `audit.json`: what `write_verdicts` writes; or `Verdict.as_dict()` or its rows
     alone, for all defenses. Its rows, tables, plots, galleries, flags and versions follow.
 
     Args:
-        folder: of the run; the two files are looked for here.
+        folder: of the run; the three files are looked for here.
         result: what `read_json` returns for the run.
         galleries: its attacked images.
         path: the file. Default: `report.html` in the folder.
 
     Raises:
-        FileError: if one of the two files is damaged.
+        FileError: if one of the three files is damaged.
         ValueError: if the result has no rows.
     """
     folder = pathlib.Path(folder)
@@ -78,6 +81,7 @@ def write_html(
     table, warning = table_of(rows), warning_of(rows)
     defenses = list(dict.fromkeys(row.defense for row in rows))
     audits = read_verdicts(folder / "audit.json")
+    comparison = compare(folder)
     template = _environment().get_template("report.html.jinja")
     text = template.render(
         title=names_of(rows),
@@ -86,9 +90,10 @@ def write_html(
         defenses=[_defense(name, rows, certificate, audits) for name in defenses],
         audits=[(one["defense"] and display_name(one["defense"]), one) for one in audits],
         certificate=certificate,
+        comparison=comparison and _of_comparison(comparison),
         table=table._replace(notes=[note for note in table.notes if note != warning]),
         left=LEFT,
-        pictures=_pictures(rows, galleries),
+        pictures=_pictures(rows, galleries, comparison),
         flags={name: value for name, value in result.flags.items() if value is not None},
         versions=result.versions,
     )
@@ -162,6 +167,18 @@ def _headline(
     return found
 
 
+def _of_comparison(found: Comparison) -> dict[str, Any]:
+    """What the page says of certified beside attacked accuracy."""
+    return {
+        "name": display_name(found.defense),
+        "headers": HEADERS,
+        "lines": [line.cells for line in found.lines],
+        "verdict": found.verdict,
+        "words": found.words,
+        "notes": found.notes,
+    }
+
+
 def _accuracy(row: Row) -> tuple[str, str]:
     """An accuracy, and its interval."""
     score = row.score
@@ -176,11 +193,15 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _pictures(rows: Sequence[Row], galleries: Sequence[Gallery]) -> list[Picture]:
+def _pictures(
+    rows: Sequence[Row], galleries: Sequence[Gallery], comparison: Comparison | None
+) -> list[Picture]:
     found = [
         ("Accuracy by strength of the attack", draw_accuracy_vs_strength(rows)),
         ("Accuracy by distortion", draw_accuracy_vs_l2(rows)),
     ]
+    if comparison is not None and comparison.points:
+        found.append(("Attack distance and certified radius", draw_distances(comparison)))
     for one in pictures_of(galleries):
         words = (display_name(one.defense), one.attack and f"under {attack_name(one.attack)}")
         found.append((f"Attacked images: {' '.join(filter(None, words))}", draw_gallery(one, rows)))

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rse_tf.evaluation import Gallery, Row
+from rse_tf.reporting.comparison import compare, format_comparison
+from rse_tf.reporting.distances import plot_distances
 from rse_tf.reporting.gallery import gallery_names, pictures_of, plot_gallery, save_gallery
 from rse_tf.reporting.plots import plot_accuracy_vs_l2, plot_accuracy_vs_strength
 from rse_tf.reporting.results import write_csv, write_json
@@ -50,3 +52,32 @@ def write_report(
         paths += plot_gallery(gallery, folder / f"{name}.png", formats, rows)
         save_gallery(gallery, folder / f"{name}.npz")
     return paths
+
+
+def write_comparison(
+    run: pathlib.Path,
+    folder: pathlib.Path | None = None,
+    formats: Sequence[str] = ("png",),
+    name: str = "attack_vs_certificate",
+) -> tuple[str, list[pathlib.Path]]:
+    """Sets the certificate of a run beside its adaptive worst case in L2: in words and a picture.
+
+    Args:
+        run: its folder.
+        folder: receives the picture. Default: that of the run.
+        formats: of the picture, each one of `FIGURE_FORMATS`.
+        name: of the picture, without an ending.
+
+    Returns:
+        The text for the terminal, and the paths; empty ones of a run that has not both.
+
+    Raises:
+        FileError: if a file of the run is damaged.
+    """
+    found = compare(run)
+    if found is None:
+        return "", []
+    text = format_comparison(found)
+    if not found.points:
+        return text, []
+    return text, plot_distances(found, (folder or run) / f"{name}.png", formats)

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 import tabulate
 
 from rse_tf.evaluation import Gallery, Row
+from rse_tf.reporting import robustbench
 from rse_tf.reporting.gallery import load_galleries, unused
 from rse_tf.reporting.html import write_html
 from rse_tf.reporting.names import strength_text
-from rse_tf.reporting.results import Result, read_json
+from rse_tf.reporting.report import write_comparison, write_report
+from rse_tf.reporting.results import Result, format_table, read_json
 from rse_tf.utils.files import atomic_write_text, reading
+from rse_tf.utils.log import log
 
 # Flags that change no number. What a defense is has a column of its own.
 _NO_NUMBER = frozenset(
@@ -114,24 +117,84 @@ def format_runs(runs: Sequence[Run]) -> str:
     return tabulate.tabulate(body, headers, disable_numparse=True)
 
 
-def write_runs(runs: Sequence[Run], path: str | os.PathLike[str]) -> None:
+def write_runs(
+    runs: Sequence[Run],
+    folder: pathlib.Path,
+    *,
+    flags: Mapping[str, Any],
+    versions: Mapping[str, str],
+    formats: Sequence[str],
+) -> list[pathlib.Path]:
+    """Prints the tables of runs, writes one report of all of them, and returns the paths.
+
+    Args:
+        runs: at least one. Several are compared, in `runs.csv`.
+        folder: receives the files.
+        flags: as for `write_report`.
+        versions: likewise.
+        formats: likewise.
+    """
+    paths = []
+    if len(runs) > 1:
+        log(f"{format_runs(runs)}\n")
+        paths.append(folder / "runs.csv")
+        _write_csv(runs, paths[0])
+    rows = [row for run in runs for row in run.result.rows]
+    galleries = [gallery for run in runs for gallery in run.galleries]
+    log(format_table(rows))
+    paths += _write_comparisons(runs, folder, formats)
+    facts: Any = {"flags": flags, "versions": versions, "formats": formats}
+    return paths + write_report(folder, rows, galleries, **facts)
+
+
+def write_pages(runs: Sequence[Run], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `report.html` of a single run, or one for each run, and returns the paths."""
+    return [
+        write_html(run.folder, run.result, run.galleries, folder / f"{name}.html")
+        for run, name in zip(runs, _file_names("report", runs), strict=True)
+    ]
+
+
+def write_entries(runs: Sequence[Run], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes entries in the form of RobustBench below `robustbench`, and returns the paths."""
+    paths, place = [], folder / "robustbench"
+    for run in runs:
+        paths += robustbench.write_entries(run.folder, run.result.rows, place)
+    if paths:
+        log("\nrobustbench: link, authors and venue are for you to fill in")
+    else:
+        log("\nrobustbench: no entry, for no run has the worst case; run with --suite=adaptive")
+    return paths
+
+
+def _file_names(start: str, runs: Sequence[Run]) -> list[str]:
+    """A file name for each run, all of them different."""
+    names: list[str] = []
+    for run in runs:
+        parts = (start, run.name.replace("/", "_"))
+        names.append(unused("_".join(filter(None, parts)), names))
+    return names
+
+
+def _write_comparisons(
+    runs: Sequence[Run], folder: pathlib.Path, formats: Sequence[str]
+) -> list[pathlib.Path]:
+    """Prints the certificate of each run beside its worst case, and returns paths of pictures."""
+    paths = []
+    for run, name in zip(runs, _file_names("attack_vs_certificate", runs), strict=True):
+        text, pictures = write_comparison(run.folder, folder, formats, name)
+        if text:
+            log("\n" + " ".join(filter(None, (run.name, text))))
+        paths += pictures
+    return paths
+
+
+def _write_csv(runs: Sequence[Run], path: pathlib.Path) -> None:
     """Writes `compare_runs` as CSV."""
     headers, body = _grid(runs)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([headers, *body])
     atomic_write_text(path, text.getvalue())
-
-
-def write_pages(runs: Sequence[Run], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes `report.html` of a single run, or one for each run, and returns the paths."""
-    names: list[str] = []
-    for run in runs:
-        parts = ("report", run.name.replace("/", "_"))
-        names.append(unused("_".join(filter(None, parts)), names))
-    return [
-        write_html(run.folder, run.result, run.galleries, folder / f"{name}.html")
-        for run, name in zip(runs, names, strict=True)
-    ]
 
 
 def _grid(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
