@@ -12,8 +12,8 @@ from rse_tf.evaluation.sanity.suite_verdict import suite_verdict
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import CertificationSettings, EvaluationSettings, SuiteSettings
 from rse_tf.evaluation.stopping import Stopping, measure_stopping
+from rse_tf.evaluation.suite import evaluate_suite
 from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome
-from rse_tf.evaluation.suite_runner import evaluate_suite
 from rse_tf.evaluation.worst_cases import CaseCell, WorstCases, worst_cases
 
 __all__ = [

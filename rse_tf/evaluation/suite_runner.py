@@ -1,15 +1,12 @@
-"""How robust a model really is: the worst of a suite of attacks for every image."""
+"""Runs a suite of attacks on a model, and keeps the worst for every image."""
 
 from __future__ import annotations
 
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 
-import keras
 import numpy as np
 
-from rse_tf.attacks.losses import Logits
 from rse_tf.evaluation.batch_mates import check_batch_mates
 from rse_tf.evaluation.candidates import Candidates, Selector
 from rse_tf.evaluation.metrics import l2_lengths, score
@@ -18,7 +15,6 @@ from rse_tf.evaluation.suite_attacks import SuiteAttacks
 from rse_tf.evaluation.suite_budget import Budget
 from rse_tf.evaluation.suite_outcome import StepOutcome, SuiteCell, SuiteOutcome, raw_violations
 from rse_tf.evaluation.suites import SCALES, Step, kind_of_model, suite_steps
-from rse_tf.models import SelfEnsemble
 from rse_tf.training.device_pool import DevicePool
 from rse_tf.utils.checks import argument_error, checked_classes, checked_images, checked_number
 from rse_tf.utils.classifier import Classifier
@@ -27,83 +23,6 @@ from rse_tf.utils.log import log
 # What the noise of a scoring follows from, beside the seed: clean images, and attacked ones.
 _CLEAN, _ATTACKED = 0, 1
 _MAX_ROWS = {"small": 256, "full": 2048}
-
-
-def evaluate_suite(
-    model: keras.Model | Logits,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    epsilons: Sequence[float],
-    norm: str = "linf",
-    scale: str = "small",
-    steps: Sequence[Step] | None = None,
-    num_draws: int = 50,
-    eval_seeds: int = 3,
-    seed: int = 0,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    max_rows: int | None = None,
-    budget_minutes: float | None = None,
-    directory: str | pathlib.Path | None = None,
-    pool: DevicePool | None = None,
-) -> SuiteOutcome:
-    """Attacks a model in every way that suits its kind, and keeps the worst for each image.
-
-    The noise that an attack meets, the noise that chooses among its images, and the noise that
-    the accuracies are measured with are three streams with nothing in common. So no image counts
-    as broken for the luck of one draw: at distance 0 the accuracy is that without an attack.
-
-    Args:
-        model: a `keras.Model` from images to logits, or any callable that is one. A model with
-            `NoiseLayer`s is deployed as the mean of `num_draws` passes; a `SelfEnsemble` says so
-            itself.
-        images: float `[number, height, width, channels]`, within `bounds`.
-        labels: integer `[number]`, or one-hot `[number, classes]`.
-        epsilons: distances, in pixel units of the norm.
-        norm: `"linf"` or `"l2"`.
-        scale: `"small"` is made for two cores and a hundred images, `"full"` for a GPU and a
-            thousand.
-        steps: the attacks. Default: those that `rse_tf.evaluation.suites.suite_steps` has for the
-            model, the norm and the scale.
-        num_draws: passes that the defense averages. Default 50 (Liu et al., 2018).
-        eval_seeds: how often an accuracy is measured, each time with fresh noise.
-        seed: everything random follows from it.
-        bounds: smallest and largest pixel value.
-        max_rows: images that go through the model at a time, all draws of a gradient counted. It
-            bounds memory. Default 256, or 2,048 at the scale `"full"`.
-        budget_minutes: time for the attacks at all distances. One that does not fit into what is
-            left is not run, and its name is in `left_out` of the cell; a cheaper one further down
-            may still fit. Scoring comes on top. Default: no limit.
-        directory: where finished batches are kept, for a run that is killed to go on. It must
-            belong to this model. Default: a temporary one.
-        pool: the devices. Default: the one of this process.
-
-    Returns:
-        The outcome, with a `Score` for each distance: `outcome.cells[0].score.accuracy`.
-
-    Raises:
-        ValueError: if an argument is not one of the above, if the model does not return logits, if
-            it is random in another way than by `NoiseLayer`s, or if its answer for an image depends
-            on the rest of a batch, or on the row.
-    """
-    stop_error = None
-    if isinstance(model, SelfEnsemble):
-        model, num_draws, stop_error = model.model, model.num_draws, model.stop_error
-    pool = pool or DevicePool()
-    scorer = Scorer(model, num_draws, eval_seeds, stop_error=stop_error, pool=pool)
-    with tempfile.TemporaryDirectory() as folder:
-        runner = SuiteRunner(
-            scorer,
-            images,
-            labels,
-            scale=scale,
-            seed=seed,
-            bounds=bounds,
-            max_rows=max_rows,
-            directory=pathlib.Path(directory or folder),
-            pool=pool,
-        )
-        return runner.outcome({norm: epsilons}, steps, budget_minutes)
 
 
 class SuiteRunner:
