@@ -118,6 +118,15 @@ def labelled(first: int) -> list[Certificate]:
     ]
 
 
+def test_images_are_found_by_their_numbers(tmp_path: pathlib.Path) -> None:
+    shifted = [dataclasses.replace(one, index=one.index - 2) for one in labelled(12)]
+    cases = dataclasses.replace(CASES, numbers=tuple(range(10, 16)))
+    own = [one for one in shifted if one.index in (12, 14)]  # of the labels 6 and 8
+    found = compared(write(tmp_path, cases, own))
+    assert [point.number for point in found.points] == [12, 14]
+    assert [line.worst.value for line in found.lines] == [1.0, 0.5]  # the third and the fifth
+
+
 def test_each_image_has_its_radius_and_its_nearest_adversarial_image(
     tmp_path: pathlib.Path,
 ) -> None:

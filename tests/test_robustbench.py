@@ -11,7 +11,7 @@ from rows import make_row
 
 from rse_tf import report
 from rse_tf.evaluation import Row
-from rse_tf.reporting import write_json
+from rse_tf.reporting import Comparison, robustbench, write_json
 from rse_tf.reporting.robustbench import entries
 
 # Those of model_info/cifar10/Linf/Bai2024MixedNUTS.json, which has all of them.
@@ -82,6 +82,15 @@ def test_a_failed_check_makes_an_entry_unreliable(verdict: str, tmp_path: pathli
     found = [entry for _, entry in entries(tmp_path, ROWS)]
     assert [one["unreliable"] for one in found] == [False] + 2 * [verdict == "FAIL"]
     assert found[1]["footnote"].endswith(f"Sanity check: {verdict}.")
+
+
+def test_a_certificate_that_the_suite_refutes_makes_an_entry_unreliable(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verdict in ("WARN", "FAIL"):
+        monkeypatch.setattr(robustbench, "compare", lambda _: Comparison("rse", verdict=verdict))
+        found = [entry["unreliable"] for _, entry in entries(tmp_path, ROWS)]
+        assert found == [False] + 2 * [verdict == "FAIL"]
 
 
 def test_the_command_line_writes_them_where_robustbench_has_them(
