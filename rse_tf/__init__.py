@@ -24,7 +24,7 @@ from rse_tf import attacks, data, evaluation, layers, models  # noqa: E402
 from rse_tf.evaluation import audit  # noqa: E402
 from rse_tf.models import AveragedEnsemble, SelfEnsemble, export_classifier, robustify  # noqa: E402
 
-__version__ = "0.3.0.dev0"
+__version__ = "0.3.0.dev1"
 __all__ = [
     "AveragedEnsemble",
     "SelfEnsemble",
