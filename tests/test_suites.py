@@ -188,6 +188,45 @@ def test_attacks_without_time_are_named_and_cost_a_warning() -> None:
         evaluate_suite(model, images, labels, epsilons=[0.01], budget_minutes=0)
 
 
+def test_a_substitute_breaks_what_has_no_gradient(tmp_path: pathlib.Path) -> None:
+    # The model's pixels pass through steps of a staircase: its gradient is 0 everywhere, while its
+    # classes are those of the network that the images are transferred from.
+    images = inner_pixels(40)
+    score = images.reshape(40, 4) @ WEIGHTS - 1.2
+    labels, epsilon = (score > 0).astype(int), 0.02
+    network = linear(WEIGHTS, -1.2)
+    twin = linear(WEIGHTS, -1.2)
+    steps = [
+        Step("pgd", "pgd", "model", 1, (("steps", 5), ("random_start", False))),
+        Step("substitute", "apgd", "substitute", 1, (("steps", 20),)),
+    ]
+
+    def staircase(x: tf.Tensor) -> tf.Tensor:
+        return network(tf.round(x * 1e4) / 1e4 + 0 * x)
+
+    def accuracy(substitute: keras.Model | None, steps: list[Step]) -> np.ndarray:
+        (cell,) = evaluate_suite(
+            staircase,
+            images,
+            labels,
+            epsilons=[epsilon],
+            steps=steps,
+            substitute=substitute,
+            directory=tmp_path,
+        ).cells
+        return cell.answers.correct[0]
+
+    np.testing.assert_array_equal(accuracy(twin, steps[:1]), True)
+    sure = np.abs(np.abs(score) - epsilon * np.abs(WEIGHTS).sum()) > 1e-3
+    safe = np.abs(score) > epsilon * np.abs(WEIGHTS).sum()
+    np.testing.assert_array_equal(accuracy(twin, steps)[sure], safe[sure])
+    assert not safe.all()
+    # The batches of another substitute are others.
+    np.testing.assert_array_equal(accuracy(linear(-WEIGHTS), steps), True)
+    names = [s.name for s in suite_steps("deterministic", "linf", "small", 3, has_substitute=True)]
+    assert names[:2] == ["fgsm", "substitute"]
+
+
 # What keeps it honest.
 
 

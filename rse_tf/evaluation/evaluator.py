@@ -15,13 +15,12 @@ from rse_tf import data
 from rse_tf.attacks import ATTACKS
 from rse_tf.evaluation.attack_runner import AttackRunner, AttackSetting
 from rse_tf.evaluation.gallery import Gallery, Kept, one_of_each_class
+from rse_tf.evaluation.measurements import Measurements
 from rse_tf.evaluation.metrics import mean_score
 from rse_tf.evaluation.model_facts import model_digest, noise_settings
-from rse_tf.evaluation.regularity import measure_regularity
 from rse_tf.evaluation.result import Row
 from rse_tf.evaluation.scoring import Answers, Scorer
 from rse_tf.evaluation.settings import EvaluationSettings
-from rse_tf.evaluation.stopping import measure_stopping
 from rse_tf.evaluation.suite_outcome import SuiteOutcome
 from rse_tf.evaluation.suite_rows import ADAPTIVE, suite_rows
 from rse_tf.evaluation.suite_runner import SuiteRunner
@@ -64,6 +63,7 @@ class Evaluator:
         self._model, self._dataset = model, dataset
         self._training = dict(training or {})
         self._test = settings.test_images(dataset)
+        self._substitute = substitute
         attacked = model if substitute is None else substitute
         self._pool = pool or DevicePool()
         self._runner = AttackRunner(settings, attacked, dataset, self._test, defense, self._pool)
@@ -81,7 +81,10 @@ class Evaluator:
 
         Every process of a run returns the same rows.
         """
-        rows = [self._with_measurements(row) for row in self._clean_rows()]
+        measurements = Measurements(
+            self._settings, self._defense, self._model, self._test, self._pool
+        )
+        rows = [measurements.added_to(row) for row in self._clean_rows()]
         for setting in self._runner.settings():
             rows += self._attacked_rows(setting)
         if self._settings.suite_epsilons:
@@ -232,6 +235,7 @@ class Evaluator:
             pool=self._pool,
             clean=self._answers_clean(scorer, f"{self._defense}: scoring"),
             label=self._defense,
+            substitute=self._substitute,
         )
         self.suite = runner.outcome(settings.suite_epsilons, None, settings.budget_minutes)
         cell, indices = self.suite.cells[-1], self._shown()
@@ -239,45 +243,6 @@ class Evaluator:
         self._kept[ADAPTIVE] = [Kept(words, None, indices, cell.adversarial[indices])]
         scored = "ensemble" if self._members else None
         return [self._row(scorer, scored, **facts) for facts in suite_rows(self.suite)]
-
-    def _with_measurements(self, row: Row) -> Row:
-        """A clean row with what is measured beside its accuracy, if the run asks for it."""
-        if row.scored == "single":  # the loss of an ensemble is its own
-            return row
-        if self._settings.regularity:
-            norm, trace = self._by_chief(self._regularity, row)
-            row = dataclasses.replace(row, gradient_norm=norm, hessian_trace=trace)
-        if row.stop_error is not None:
-            mean_draws, disagreement = self._by_chief(self._stopping, row)
-            row = dataclasses.replace(row, mean_draws=mean_draws, disagreement=disagreement)
-        return row
-
-    def _by_chief(self, measure: Any, row: Row) -> tuple[float, float]:
-        """Two numbers that the chief measures, in every process of the run."""
-        found = measure(row) if self._pool.is_chief else (0.0, 0.0)
-        first, second = self._pool.all_reduce_sum(np.array(found, np.float64))
-        return float(first), float(second)
-
-    def _regularity(self, row: Row) -> tuple[float, float]:
-        test, seed = self._test, self._settings.seed
-        found = measure_regularity(
-            self._model, test.images, test.labels, num_draws=row.num_draws, seed=seed
-        )
-        log(
-            f"{self._defense}: input gradient {found.gradient_norm:.4g} +- "
-            f"{found.gradient_norm_std_error:.2g}, trace of the input Hessian "
-            f"{found.hessian_trace:.4g} +- {found.hessian_trace_std_error:.2g}"
-        )
-        return found.gradient_norm, found.hessian_trace
-
-    def _stopping(self, row: Row) -> tuple[float, float]:
-        images, error = self._test.images, float(row.stop_error or 0.0)
-        found = measure_stopping(self._model, images, row.num_draws, error, self._settings.seed)
-        log(
-            f"{self._defense}: {found.mean_draws:.1f} of {row.num_draws} draws on average; the "
-            f"others would change the class of {found.disagreement:.2%} of the images"
-        )
-        return found.mean_draws, found.disagreement
 
     def _answers(self, scorer: Scorer, images: np.ndarray, label: str) -> Answers:
         if images is self._test.images:

@@ -34,6 +34,7 @@ def evaluate_suite(
     max_rows: int | None = None,
     budget_minutes: float | None = None,
     directory: str | pathlib.Path | None = None,
+    substitute: keras.Model | None = None,
     pool: DevicePool | None = None,
 ) -> SuiteOutcome:
     """Attacks a model in every way that suits its kind, and keeps the worst for each image.
@@ -65,6 +66,8 @@ def evaluate_suite(
             may still fit. Scoring comes on top. Default: no limit.
         directory: where finished batches are kept, for a run that is killed to go on. It must
             belong to this model. Default: a temporary one.
+        substitute: a model that images are transferred from, too, such as a network of the same
+            kind without the defense. Default: none.
         pool: the devices. Default: the one of this process.
 
     Returns:
@@ -91,5 +94,6 @@ def evaluate_suite(
             max_rows=max_rows,
             directory=pathlib.Path(directory or folder),
             pool=pool,
+            substitute=substitute,
         )
         return runner.outcome({norm: epsilons}, steps, budget_minutes)

@@ -16,6 +16,7 @@ from rse_tf.attacks.base import Attack
 from rse_tf.attacks.losses import Logits
 from rse_tf.attacks.norms import rounding_of
 from rse_tf.evaluation.attacking import attack_in_batches
+from rse_tf.evaluation.model_facts import model_digest
 from rse_tf.evaluation.suites import Step
 from rse_tf.layers import NOISE_VERSION, FrozenNoise, NoiseOff, is_random
 from rse_tf.models import MeanLogits, MeanProbability, ReweightedMembers, StackedDraws
@@ -58,6 +59,7 @@ class SuiteAttacks:
         max_rows: images that go through the model at a time, all draws counted.
         bounds: smallest and largest pixel value.
         pool: who attacks.
+        substitute: what images are transferred from, or `None`.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class SuiteAttacks:
         max_rows: int,
         bounds: tuple[float, float],
         pool: DevicePool,
+        substitute: keras.Model | None = None,
     ) -> None:
         self._model, self._is_random, self._directory = model, is_random, directory
+        self._substitute = substitute
         self._seed, self._max_rows, self._bounds, self._pool = seed, max_rows, bounds, pool
         self._attacks: dict[Any, Attack] = {}  # compiled once for all distances
 
@@ -94,7 +98,8 @@ class SuiteAttacks:
             label: what the progress bar says.
         """
         members = getattr(self._model, "members", [self._model])
-        models = members if step.source == "member" else [self._model]
+        others = {"member": members, "substitute": [self._substitute]}
+        models = others.get(step.source, [self._model])
         candidates, beyond, seconds, queries = [], [], 0.0, 0.0
         for number, model in enumerate(models):
             replicas = self._pool.replicas(model, images.shape[1:])
@@ -142,7 +147,7 @@ class SuiteAttacks:
         # Of a random ensemble, a member may have no noise.
         if step.draws > 1 and is_random(model):
             stacked: Any = StackedDraws(model, step.draws)
-        elif step.source in ("model", "member") or self._is_random:
+        elif step.source in ("model", "member", "substitute") or self._is_random:
             return model
         else:
             stacked = model.stacked_logits
@@ -174,6 +179,7 @@ class SuiteAttacks:
             NOISE_VERSION if self._is_random else None,
             *(["own prediction"] if step.source == "mean_logits" and not self._is_random else []),
             *([others] if others else []),
+            *([model_digest(self._substitute)] if step.source == "substitute" else []),
         ]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         return self._directory / f"suite_{digest.hexdigest()[:16]}"

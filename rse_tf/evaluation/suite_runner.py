@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 
 from rse_tf.evaluation.batch_mates import check_batch_mates
@@ -52,6 +53,7 @@ class SuiteRunner:
         max_rows: int | None = None,
         clean: Answers | None = None,
         label: str = "suite",
+        substitute: keras.Model | None = None,
     ) -> None:
         if scale not in SCALES:
             expected = f"one of {', '.join(SCALES)}"
@@ -71,9 +73,16 @@ class SuiteRunner:
         self.kind = kind_of_model(model, scorer.is_random)
         self._has_members = scorer.is_random and hasattr(model, "members")
         self._scorer, self.scale, self._seed, self._label = scorer, scale, seed, label
-        self._devices = pool.num_devices
+        self._devices, self._has_substitute = pool.num_devices, substitute is not None
         self._attacks = SuiteAttacks(
-            model, scorer.is_random, directory, seed, max_rows or _MAX_ROWS[scale], bounds, pool
+            model,
+            scorer.is_random,
+            directory,
+            seed,
+            max_rows or _MAX_ROWS[scale],
+            bounds,
+            pool,
+            substitute,
         )
         self._selector = Selector(scorer, self._labels, seed)
         self.clean = clean or scorer.answers(self._images, self._labels, seed, _CLEAN)
@@ -117,7 +126,8 @@ class SuiteRunner:
         if not epsilons or epsilons[0] < 0 or len(set(epsilons)) < len(epsilons):
             expected = "one or several distances of at least 0, each of them once"
             raise argument_error("evaluate_suite", "epsilons", expected, epsilons)
-        own = suite_steps(self.kind, norm, self.scale, self._classes, self._has_members)
+        has = self._has_members, self._has_substitute
+        own = suite_steps(self.kind, norm, self.scale, self._classes, *has)
         steps = own if steps is None else tuple(steps)
         self._say_what_it_takes(norm, steps, epsilons)
         cells: list[SuiteCell] = []

@@ -31,8 +31,8 @@ class Step:
         attack: its name in `rse_tf.attacks.ATTACKS`.
         source: what it differentiates: `"model"`, the model itself; `"member"`, each member by
             itself; `"mean_loss"`, `"mean_probability"` or `"mean_logits"` of the draws or members;
-            `"reweighted"`, the members in the manner of MORA; `"frozen"`, one fixed draw; or
-            `"noise_off"`, the network without its noise.
+            `"reweighted"`, the members in the manner of MORA; `"frozen"`, one fixed draw;
+            `"noise_off"`, the network without its noise; or `"substitute"`, another model.
         draws: noise draws that are averaged in a gradient; 1 where nothing is random.
         options: the attack's settings, but for norm, distance and seed.
         share: of `"reweighted"`, see `rse_tf.models.ReweightedMembers`.
@@ -67,7 +67,12 @@ def kind_of_model(model: keras.Model | Any, is_random: bool) -> str:
 
 
 def suite_steps(
-    kind: str, norm: str, scale: str, num_classes: int, has_members: bool = False
+    kind: str,
+    norm: str,
+    scale: str,
+    num_classes: int,
+    has_members: bool = False,
+    has_substitute: bool = False,
 ) -> tuple[Step, ...]:
     """Returns the attacks in their order.
 
@@ -78,6 +83,7 @@ def suite_steps(
             hundred.
         num_classes: of the model; some losses need three or four.
         has_members: whether a randomised model is an averaged ensemble.
+        has_substitute: whether images are transferred from another model, too.
 
     Raises:
         ValueError: if one is not one of these.
@@ -95,6 +101,8 @@ def suite_steps(
     else:
         expected = f"one of {RANDOMISED}, {ENSEMBLE}, {DETERMINISTIC}"
         raise argument_error("suite_steps", "kind", expected, kind)
+    if has_substitute:
+        steps.insert(1, _step("substitute", "apgd", "substitute", steps=100 if full else 50))
     return tuple(step for step in steps if _is_possible(step, norm, num_classes))
 
 

@@ -89,7 +89,7 @@ def _train_substitute(
     config: Config, dataset: data.Dataset, may_train: bool = True
 ) -> keras.Model | None:
     """The network to attack in place of the defenses, or `None`."""
-    if config.substitute is None or not config.attacks:
+    if config.substitute is None or not (config.attacks or config.suite_epsilons):
         return None
     # Trained from another seed: what an attacker without access to the defense has.
     other = dataclasses.replace(config, seed=(config.seed + 1) % 2**32)

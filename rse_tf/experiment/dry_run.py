@@ -76,7 +76,8 @@ def _suite(config: Config, model: keras.Model, num_classes: int) -> float:
     """Passes of an image in the attacks of the adaptive suite on one defense."""
     passes, kind = 0.0, kind_of_model(model, is_random(model))
     for norm, distances in config.suite_epsilons.items():
-        steps = suite_steps(kind, norm, config.suite_scale, num_classes, _networks(model) > 1)
+        has = _networks(model) > 1, config.substitute is not None
+        steps = suite_steps(kind, norm, config.suite_scale, num_classes, *has)
         passes += len(distances) * sum(attack_passes({"steps": step.passes}) for step in steps)
     return _networks(model) * passes
 
