@@ -23,11 +23,12 @@ SHAPES = {
 EPOCHS = 4
 # Forward passes in training mode that settle the statistics of batch normalisation.
 SETTLING = 20
+_NOTE = f"mnist_cnn trained {EPOCHS} epochs on mnist_5k"
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A network and images that it gets right.
+    """A network and images, by default such that it gets right.
 
     Attributes:
         model: from images to logits.
@@ -77,26 +78,33 @@ def subject(name: str, number: int) -> Subject:
 
 def digits(number: int) -> Subject:
     """`mnist_cnn`, trained on the embedded digits, and test images that it gets right."""
-    model, images, labels = _trained()
+    model, test = _trained()
+    correct = predicted(model, test.images) == test.labels
+    # The test images may be sorted by class.
+    order = np.random.default_rng(0).permutation(np.flatnonzero(correct))
+    images, labels = test.images[order], test.labels[order]
     if number > len(images):
         raise ValueError(
             f"digits: number must be at most {len(images)}, the test images that the network "
             f"gets right. Received: number={number}"
         )
-    note = f"mnist_cnn trained {EPOCHS} epochs on mnist_5k, test images that it gets right"
-    return Subject(model, images[:number], labels[:number], note)
+    return Subject(model, images[:number], labels[:number], f"{_NOTE}, test images that it gets right")
+
+
+def first_digits(number: int) -> Subject:
+    """The same network and the first test images, those that it gets wrong among them."""
+    model, test = _trained()
+    return Subject(model, test.images[:number], test.labels[:number], f"{_NOTE}, first test images")
 
 
 @functools.cache
-def _trained() -> tuple[keras.Model, np.ndarray, np.ndarray]:
+def _trained() -> tuple[keras.Model, Any]:
+    """The network, and the test set."""
     data, model = rse_tf.data.load("mnist_5k"), network("mnist_cnn")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3), loss)
     model.fit(data.train.images, data.train.labels, batch_size=64, epochs=EPOCHS, verbose=0)
-    right = predicted(model, data.test.images) == data.test.labels
-    # The test images may be sorted by class.
-    order = np.random.default_rng(0).permutation(np.flatnonzero(right))
-    return model, data.test.images[order], data.test.labels[order]
+    return model, data.test
 
 
 def untrained(name: str, number: int) -> Subject:
