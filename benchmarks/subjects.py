@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import rse_tf
 from benchmarks.race import Done
+from rse_tf.attacks.norms import length_of
 
 SHAPES = {
     "mnist_cnn": (28, 28, 1),
@@ -42,12 +43,12 @@ class Subject:
     labels: np.ndarray
     note: str
 
-    def judge(self, adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Success and L2 distance of attacks on the first images, by a pass of their own."""
+    def judge(self, adversarial: np.ndarray, norm: str = "l2") -> tuple[np.ndarray, np.ndarray]:
+        """Success and distance of attacks on the first images, by a pass of their own."""
         number = len(adversarial)
         success = predicted(self.model, adversarial) != self.labels[:number]
         change = (adversarial - self.images[:number]).astype(np.float64)
-        return success, np.sqrt(np.square(change).reshape(number, -1).sum(axis=1))
+        return success, length_of(tf.constant(change), norm).numpy()
 
 
 def network(name: str, **settings: Any) -> keras.Model:
@@ -88,7 +89,8 @@ def digits(number: int) -> Subject:
             f"digits: number must be at most {len(images)}, the test images that the network "
             f"gets right. Received: number={number}"
         )
-    return Subject(model, images[:number], labels[:number], f"{_NOTE}, test images that it gets right")
+    note = f"{_NOTE}, test images that it gets right"
+    return Subject(model, images[:number], labels[:number], note)
 
 
 def first_digits(number: int) -> Subject:
