@@ -29,7 +29,7 @@ _NOTE = f"mnist_cnn trained {EPOCHS} epochs on mnist_5k"
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A network and images, by default such that it gets right.
+    """A network, images and their labels.
 
     Attributes:
         model: from images to logits.
@@ -84,11 +84,7 @@ def digits(number: int) -> Subject:
     # The test images may be sorted by class.
     order = np.random.default_rng(0).permutation(np.flatnonzero(correct))
     images, labels = test.images[order], test.labels[order]
-    if number > len(images):
-        raise ValueError(
-            f"digits: number must be at most {len(images)}, the test images that the network "
-            f"gets right. Received: number={number}"
-        )
+    _check_number(number, len(images), "digits", "the test images that the network gets right")
     note = f"{_NOTE}, test images that it gets right"
     return Subject(model, images[:number], labels[:number], note)
 
@@ -96,7 +92,15 @@ def digits(number: int) -> Subject:
 def first_digits(number: int) -> Subject:
     """The same network and the first test images, those that it gets wrong among them."""
     model, test = _trained()
+    _check_number(number, len(test.images), "first_digits", "the test images")
     return Subject(model, test.images[:number], test.labels[:number], f"{_NOTE}, first test images")
+
+
+def _check_number(number: int, largest: int, caller: str, what: str) -> None:
+    if number > largest:
+        raise ValueError(
+            f"{caller}: number must be at most {largest}, {what}. Received: number={number}"
+        )
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import attacks, memory, models, peers, reference, report
+from benchmarks import attacks, memory, models, peers, reference, report, subjects
 from benchmarks.minimal import minimal
 from benchmarks.race import (
     NOT_INSTALLED,
@@ -197,6 +197,16 @@ def test_images_that_one_alone_broke_are_named_with_their_attack() -> None:
     noted = reference.differing([us, them], sources)
     assert [one.note for one in noted] == ["alone broke 1 (pgd)", "alone broke none"]
     assert reference.differing([us, them], sources[:1]) == [us, them]
+
+
+def test_more_digits_than_there_are_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((3, 28, 28, 1), np.float32)
+    test = Subject(attacks.network("mnist_cnn"), images, np.zeros(3, int), "")
+    monkeypatch.setattr(subjects, "_trained", lambda: (test.model, test))
+    assert len(subjects.first_digits(3).images) == 3
+    for digits in (subjects.first_digits, subjects.digits):
+        with pytest.raises(ValueError, match="number=4"):
+            digits(4)
 
 
 def test_both_are_judged_alike_and_within_the_ball(monkeypatch: pytest.MonkeyPatch) -> None:
