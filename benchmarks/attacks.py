@@ -13,50 +13,17 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import peers
+from benchmarks.contestants import ART, CLEVERHANS, FLOOR, FOOLBOX, FORWARD, US, ours, peer
 from benchmarks.memory import peak_megabytes
+from benchmarks.minimal import minimal
 from benchmarks.race import Contestant, Done, Goal, Measurement, Outcome, race, verdict
 from benchmarks.report import Case, Options, main
-from benchmarks.subjects import Subject, bare_forwards, bare_gradients, network, subject
+from benchmarks.subjects import bare_forwards, bare_gradients, network, subject
 from rse_tf import AveragedEnsemble, attacks
-from rse_tf.attacks.base import Attack
 
-US, FLOOR, FORWARD = "rse_tf", "bare gradient", "bare forward"
-FOOLBOX, ART, CLEVERHANS = "foolbox", "art", "cleverhans"
 LEARNING_RATE = 1e-2
 # L-infinity radius, and the length of a step.
 BALL = {"mnist_cnn": (0.2, 0.01), "cifar_cnn": (0.03, 0.0025), "vgg16": (0.03, 0.0025)}
-
-
-def ours(attack: Attack, victim: Subject, work: float, short: Attack | None = None) -> Contestant:
-    """Our attack; `short` is the same trace on a smaller budget, for the warm-up."""
-
-    def make() -> Callable[[], Done]:
-        (short or attack)(victim.images, victim.labels)
-        return lambda: Done(work, attack(victim.images, victim.labels).adversarial)
-
-    return Contestant(US, make)
-
-
-def peer(
-    name: str,
-    make_attack: Callable[[int], peers.PeerAttack],
-    victim: Subject,
-    work: float,
-    steps: int,
-    at_most: int | None = None,
-    number: int | None = None,
-) -> Contestant:
-    """Another library's attack, made for a number of steps; `work` is that of all images."""
-    images, labels = victim.images[:number], victim.labels[:number]
-    done = work * len(images) / len(victim.images)
-
-    def make() -> Callable[[], Done]:
-        make_attack(1)(images, labels)
-        attack = make_attack(steps)
-        return lambda: Done(done, np.asarray(attack(images, labels)))
-
-    note = f"measured once, on {len(images)} images" if at_most == 1 else ""
-    return Contestant(name, make, peer=name, at_most=at_most, note=note)
 
 
 def fixed_c(name: str, images: int, options: Options) -> Outcome:
@@ -111,7 +78,7 @@ def search(name: str, images: int, targets: dict[str, float], options: Options) 
                 )
             )
     goals = [Goal(US, other, target) for other, target in targets.items()]
-    goals += [Goal(US, other, 1.0, True, "mean_l2") for other in targets]
+    goals += [Goal(US, other, 1.0, True, "mean_distance") for other in targets]
     goals += [Goal(US, other, 1.0, False, "success") for other in targets]
     return race(
         f"{victim.note}; {work} images, {rounds} x {steps} steps, confidence 0, initial c 0.001, "
@@ -257,6 +224,8 @@ CASES: dict[str, Case] = {
         for kind in ("bim", "pgd", "mim")
         for name, images in (("mnist_cnn", 128), ("vgg16", 64))
     },
+    "minimal_l2/mnist_cnn": functools.partial(minimal, "l2", "mnist_cnn", 100),
+    "minimal_linf/mnist_cnn": functools.partial(minimal, "linf", "mnist_cnn", 100),
     "zoo/mnist_cnn": zoo,
     "grad2/mnist_cnn": members_gradient,
     "memory/mnist_cnn": peak_memory,

@@ -47,6 +47,21 @@ def foolbox_carlini_wagner(
     return _foolbox(foolbox, model, attack, None)
 
 
+_FOOLBOX_MINIMAL = {
+    ("DDN", "l2"): "DDNAttack",
+    ("FMN", "l2"): "L2FMNAttack",
+    ("FMN", "linf"): "LInfFMNAttack",
+}
+
+
+def foolbox_minimal(model: Any, kind: str, norm: str, steps: int) -> PeerAttack:
+    """DDN or FMN of Foolbox. Its FMN for L2 does not project: it divides the norm by itself."""
+    import foolbox
+
+    attack = getattr(foolbox.attacks, _FOOLBOX_MINIMAL[kind, norm])(steps=steps)
+    return _foolbox(foolbox, model, attack, None)
+
+
 def _foolbox(foolbox: Any, model: Any, attack: Any, epsilon: float | None) -> PeerAttack:
     wrapped = foolbox.TensorFlowModel(lambda x: model(x, training=False), bounds=(0, 1))
 
@@ -98,6 +113,16 @@ def art_carlini_wagner(
         verbose=False,
     )
     return lambda images, labels: attack.generate(images, labels)
+
+
+def art_deep_fool(model: Any, steps: int) -> PeerAttack:
+    """DeepFool of the Adversarial Robustness Toolbox, with the gradients of all classes."""
+    classifier = _classifier(model)
+    from art.attacks.evasion import DeepFool
+
+    classes = model.output_shape[-1]
+    attack = DeepFool(classifier, max_iter=steps, nb_grads=classes, batch_size=128, verbose=False)
+    return lambda images, labels: attack.generate(images)
 
 
 class ArtZoo:

@@ -11,7 +11,7 @@ from benchmarks.timing import Timing, interleave
 
 NOT_INSTALLED = "not installed: pip install 'rse_tf[benchmarks]'"
 
-# From adversarial images to their success, bool [number], and L2 distance, [number].
+# From adversarial images to their success, bool [number], and their distance, [number].
 Judge = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -52,7 +52,7 @@ class Goal:
         to: the name below the line.
         target: what is wanted; `None` shows the ratio alone.
         at_most: whether the target is an upper limit, and not a lower one.
-        quantity: `"rate"`, `"seconds"`, `"megabytes"`, `"success"` or `"mean_l2"`. The last
+        quantity: `"rate"`, `"seconds"`, `"megabytes"`, `"success"` or `"mean_distance"`. The last
             one is taken over the images that both broke, the last but one over those that
             both attacked.
     """
@@ -74,7 +74,7 @@ class Measurement:
         work: done per run.
         timing: its repeats, if it was timed.
         success: bool `[number]`, judged anew by a forward pass of the returned images.
-        l2: distance to the original images `[number]`.
+        distance: to the original images `[number]`, in L2 unless the setting names a norm.
         megabytes: peak memory of a process, if it was weighed.
         note: what a reader has to know, or why there is nothing.
     """
@@ -84,7 +84,7 @@ class Measurement:
     work: float = 0.0
     timing: Timing | None = None
     success: np.ndarray | None = None
-    l2: np.ndarray | None = None
+    distance: np.ndarray | None = None
     megabytes: float | None = None
     note: str = ""
 
@@ -100,11 +100,11 @@ class Measurement:
     def success_rate(self) -> float | None:
         return None if self.success is None else float(self.success.mean())
 
-    def l2_of_successes(self, statistic: Callable[[np.ndarray], float]) -> float | None:
+    def distance_of_successes(self, statistic: Callable[[np.ndarray], float]) -> float | None:
         """Mean or median distance of the successes; `None` without any."""
-        if self.success is None or self.l2 is None or not self.success.any():
+        if self.success is None or self.distance is None or not self.success.any():
             return None
-        return float(statistic(self.l2[self.success]))
+        return float(statistic(self.distance[self.success]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,11 +179,13 @@ def race(
             found.append(Measurement(one.name, unit, note=absent[one.name]))
             continue
         done: Done = timings[one.name].result
-        success, l2 = None, None
+        success, distance = None, None
         if judge and done.adversarial is not None:
-            success, l2 = judge(done.adversarial)
+            success, distance = judge(done.adversarial)
         found.append(
-            Measurement(one.name, unit, done.work, timings[one.name], success, l2, note=one.note)
+            Measurement(
+                one.name, unit, done.work, timings[one.name], success, distance, note=one.note
+            )
         )
     return Outcome(setting, found, [verdict(goal, found) for goal in goals])
 
@@ -213,7 +215,7 @@ def verdict(goal: Goal, measurements: Sequence[Measurement]) -> Verdict:
 
 
 def _value(quantity: str, of: Measurement, to: Measurement | None) -> float | None:
-    if quantity in ("success", "mean_l2"):
+    if quantity in ("success", "mean_distance"):
         return _strength(quantity, of, to)
     above = getattr(of, quantity)
     below = getattr(to, quantity) if to else 1.0
@@ -221,17 +223,17 @@ def _value(quantity: str, of: Measurement, to: Measurement | None) -> float | No
 
 
 def _strength(quantity: str, of: Measurement, to: Measurement | None) -> float | None:
-    if to is None or any(one.success is None or one.l2 is None for one in (of, to)):
+    if to is None or any(one.success is None or one.distance is None for one in (of, to)):
         return None
     # A slow peer may have attacked the first few images alone.
-    shared = slice(min(len(of.l2), len(to.l2)))  # type: ignore[arg-type]
+    shared = slice(min(len(of.distance), len(to.distance)))  # type: ignore[arg-type]
     broken = [one.success[shared] for one in (of, to)]  # type: ignore[index]
     if quantity == "success":
         return float(broken[0].mean() / broken[1].mean()) if broken[1].any() else None
     both = broken[0] & broken[1]
     if not both.any():
         return None
-    means = [one.l2[shared][both].mean() for one in (of, to)]  # type: ignore[index]
+    means = [one.distance[shared][both].mean() for one in (of, to)]  # type: ignore[index]
     return float(means[0] / means[1])
 
 

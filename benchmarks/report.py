@@ -29,6 +29,8 @@ PACKAGES = (
     "foolbox",
     "adversarial-robustness-toolbox",
     "cleverhans",
+    "pyautoattack",
+    "torch",
 )
 
 
@@ -138,8 +140,8 @@ def tables(found: Mapping[str, Outcome]) -> str:
         "unit",
         "MB",
         "success",
-        "mean L2",
-        "median L2",
+        "mean distance",
+        "median distance",
         "note",
     )
     parts = [
@@ -161,8 +163,8 @@ def _cells(one: Measurement) -> list[str]:
         one.unit,
         _number(one.megabytes),
         success or "",
-        _number(one.l2_of_successes(np.mean)),
-        _number(one.l2_of_successes(np.median)),
+        _number(one.distance_of_successes(np.mean)),
+        _number(one.distance_of_successes(np.median)),
         one.note,
     ]
 
@@ -223,7 +225,7 @@ def _measured(one: Measurement) -> dict[str, Any]:
         "megabytes": one.megabytes,
         "images": None if one.success is None else len(one.success),
         "success": one.success_rate,
-        "mean_l2": one.l2_of_successes(np.mean),
-        "median_l2": one.l2_of_successes(np.median),
+        "mean_distance": one.distance_of_successes(np.mean),
+        "median_distance": one.distance_of_successes(np.median),
         "note": one.note,
     }

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import rse_tf
 from benchmarks.race import Done
+from rse_tf.attacks.norms import length_of
 
 SHAPES = {
     "mnist_cnn": (28, 28, 1),
@@ -23,11 +24,12 @@ SHAPES = {
 EPOCHS = 4
 # Forward passes in training mode that settle the statistics of batch normalisation.
 SETTLING = 20
+_NOTE = f"mnist_cnn trained {EPOCHS} epochs on mnist_5k"
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A network and images that it gets right.
+    """A network, images and their labels.
 
     Attributes:
         model: from images to logits.
@@ -41,12 +43,12 @@ class Subject:
     labels: np.ndarray
     note: str
 
-    def judge(self, adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Success and L2 distance of attacks on the first images, by a pass of their own."""
+    def judge(self, adversarial: np.ndarray, norm: str = "l2") -> tuple[np.ndarray, np.ndarray]:
+        """Success and distance of attacks on the first images, by a pass of their own."""
         number = len(adversarial)
         success = predicted(self.model, adversarial) != self.labels[:number]
         change = (adversarial - self.images[:number]).astype(np.float64)
-        return success, np.sqrt(np.square(change).reshape(number, -1).sum(axis=1))
+        return success, length_of(tf.constant(change), norm).numpy()
 
 
 def network(name: str, **settings: Any) -> keras.Model:
@@ -77,26 +79,38 @@ def subject(name: str, number: int) -> Subject:
 
 def digits(number: int) -> Subject:
     """`mnist_cnn`, trained on the embedded digits, and test images that it gets right."""
-    model, images, labels = _trained()
-    if number > len(images):
-        raise ValueError(
-            f"digits: number must be at most {len(images)}, the test images that the network "
-            f"gets right. Received: number={number}"
-        )
-    note = f"mnist_cnn trained {EPOCHS} epochs on mnist_5k, test images that it gets right"
+    model, test = _trained()
+    correct = predicted(model, test.images) == test.labels
+    # The test images may be sorted by class.
+    order = np.random.default_rng(0).permutation(np.flatnonzero(correct))
+    images, labels = test.images[order], test.labels[order]
+    _check_number(number, len(images), "digits", "the test images that the network gets right")
+    note = f"{_NOTE}, test images that it gets right"
     return Subject(model, images[:number], labels[:number], note)
 
 
+def first_digits(number: int) -> Subject:
+    """The same network and the first test images, those that it gets wrong among them."""
+    model, test = _trained()
+    _check_number(number, len(test.images), "first_digits", "the test images")
+    return Subject(model, test.images[:number], test.labels[:number], f"{_NOTE}, first test images")
+
+
+def _check_number(number: int, largest: int, caller: str, what: str) -> None:
+    if number > largest:
+        raise ValueError(
+            f"{caller}: number must be at most {largest}, {what}. Received: number={number}"
+        )
+
+
 @functools.cache
-def _trained() -> tuple[keras.Model, np.ndarray, np.ndarray]:
+def _trained() -> tuple[keras.Model, Any]:
+    """The network, and the test set."""
     data, model = rse_tf.data.load("mnist_5k"), network("mnist_cnn")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3), loss)
     model.fit(data.train.images, data.train.labels, batch_size=64, epochs=EPOCHS, verbose=0)
-    right = predicted(model, data.test.images) == data.test.labels
-    # The test images may be sorted by class.
-    order = np.random.default_rng(0).permutation(np.flatnonzero(right))
-    return model, data.test.images[order], data.test.labels[order]
+    return model, data.test
 
 
 def untrained(name: str, number: int) -> Subject:

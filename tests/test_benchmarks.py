@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import attacks, memory, models, peers, report
+from benchmarks import attacks, memory, models, peers, reference, report, subjects
+from benchmarks.minimal import minimal
 from benchmarks.race import (
     NOT_INSTALLED,
     Contestant,
@@ -19,7 +20,10 @@ from benchmarks.race import (
     race,
     verdict,
 )
+from benchmarks.subjects import Subject, untrained
 from benchmarks.timing import Timing, interleave
+from benchmarks.torch_model import to_torch
+from rse_tf.attacks import FMN
 
 
 class Clock:
@@ -96,12 +100,13 @@ def test_an_upper_limit() -> None:
 
 def test_strength_is_compared_on_the_images_that_both_attacked() -> None:
     # Both broke the first and the third: (1 + 2) / (2 + 4). The fourth was not theirs to attack.
-    us = timed("us", 4, 1.0, success=np.array([1, 1, 1, 1], bool), l2=np.array([1.0, 9, 2, 9]))
-    them = timed("them", 3, 1.0, success=np.array([1, 0, 1], bool), l2=np.array([2.0, 0, 4]))
-    assert verdict(Goal("us", "them", 1.0, True, "mean_l2"), [us, them]).value == 0.5
+    both, all_ = np.array([1, 0, 1], bool), np.ones(4, bool)
+    us = timed("us", 4, 1.0, success=all_, distance=np.array([1.0, 9, 2, 9]))
+    them = timed("them", 3, 1.0, success=both, distance=np.array([2.0, 0, 4]))
+    assert verdict(Goal("us", "them", 1.0, True, "mean_distance"), [us, them]).value == 0.5
     assert verdict(Goal("us", "them", 1.0, False, "success"), [us, them]).value == 1.5
-    nobody = timed("them", 3, 1.0, success=np.zeros(3, bool), l2=np.zeros(3))
-    absent = verdict(Goal("us", "them", 1.0, True, "mean_l2"), [us, nobody])
+    nobody = timed("them", 3, 1.0, success=np.zeros(3, bool), distance=np.zeros(3))
+    absent = verdict(Goal("us", "them", 1.0, True, "mean_distance"), [us, nobody])
     assert absent.value is None and absent.note == "nothing to compare"
 
 
@@ -127,12 +132,18 @@ def test_a_missing_peer_is_named_in_both_tables(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_peer_is_imported_late(monkeypatch: pytest.MonkeyPatch) -> None:
     model = attacks.network("mnist_cnn")
-    calls = {
-        "foolbox": lambda: peers.foolbox_carlini_wagner(model, 1, 1, 0.01, 0.1),
-        "cleverhans": lambda: peers.cleverhans_linf(model, "mim", 0.1, 0.1, 1),
-        "art": lambda: peers.ArtZoo(model, 1, 1, 1.0),
-    }
-    for module, call in calls.items():
+    images = np.zeros((1, 28, 28, 1), np.float32)
+    victim = Subject(model, images, np.zeros(1, int), "")
+    calls = [
+        ("foolbox", lambda: peers.foolbox_carlini_wagner(model, 1, 1, 0.01, 0.1)),
+        ("foolbox", lambda: peers.foolbox_minimal(model, "DDN", "l2", 1)),
+        ("cleverhans", lambda: peers.cleverhans_linf(model, "mim", 0.1, 0.1, 1)),
+        ("art", lambda: peers.ArtZoo(model, 1, 1, 1.0)),
+        ("art", lambda: peers.art_deep_fool(model, 1)),
+        ("pyautoattack", lambda: reference.auto_attack(victim, "l2", 1.0)),
+        ("torch", lambda: to_torch(model, images)),
+    ]
+    for module, call in calls:
         for loaded in [name for name in sys.modules if name.split(".")[0] == module]:
             monkeypatch.delitem(sys.modules, loaded)
         monkeypatch.setitem(sys.modules, module, None)
@@ -152,10 +163,80 @@ def test_a_peer_that_breaks_is_named_with_its_error_and_ours_is_not_hidden() -> 
         race("", [Contestant("us", broken)], [], unit="x", repeats=1)
 
 
+def test_minimal_distances_are_in_their_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "foolbox", None)
+    found = minimal("linf", "cifar_cnn", 2, report.Options(repeats=1, steps=2))
+    us, them, longer = found.measurements
+    assert [one.work for one in (us, longer)] == [4, 12] and them.note == NOT_INSTALLED
+    victim = untrained("cifar_cnn", 2)
+    attacked = FMN(victim.model, steps=2)(victim.images, victim.labels)
+    largest = np.abs(attacked.adversarial - victim.images).max(axis=(1, 2, 3))
+    assert attacked.success.all()
+    np.testing.assert_allclose(us.distance, largest, rtol=1e-4)  # type: ignore[arg-type]
+    assert found.verdicts[0].ratio == "rse_tf FMN / foolbox FMN: mean_distance"
+
+
+# The suite beside AutoAttack.
+
+
+def test_the_reference_may_be_half_a_point_stronger() -> None:
+    broken = np.arange(400) < 100
+    us, them = (timed(name, 400, 1.0, success=broken) for name in ("us", "them"))
+    for number, value, met in ((102, 0.5, True), (103, 0.75, False), (90, -2.5, True)):
+        them = timed("them", 400, 1.0, success=np.arange(400) < number)
+        found = reference.difference(us, them)
+        assert (found.value, found.met) == (pytest.approx(value), met)
+    absent = reference.difference(us, Measurement("them", note=NOT_INSTALLED))
+    assert absent.value is None and absent.met is None and absent.note == f"them {NOT_INSTALLED}"
+
+
+def test_images_that_one_alone_broke_are_named_with_their_attack() -> None:
+    us = timed("us", 3, 1.0, success=np.array([1, 1, 0], bool))
+    them = timed("them", 3, 1.0, success=np.array([1, 0, 0], bool))
+    sources = [np.array(["fgsm", "pgd", "square"]), np.array(["apgd-ce", "clean", "clean"])]
+    noted = reference.differing([us, them], sources)
+    assert [one.note for one in noted] == ["alone broke 1 (pgd)", "alone broke none"]
+    assert reference.differing([us, them], sources[:1]) == [us, them]
+
+
+def test_more_digits_than_there_are_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((3, 28, 28, 1), np.float32)
+    test = Subject(attacks.network("mnist_cnn"), images, np.zeros(3, int), "")
+    monkeypatch.setattr(subjects, "_trained", lambda: (test.model, test))
+    assert len(subjects.first_digits(3).images) == 3
+    for digits in (subjects.first_digits, subjects.digits):
+        with pytest.raises(ValueError, match="number=4"):
+            digits(4)
+
+
+def test_both_are_judged_alike_and_within_the_ball(monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = untrained("mnist_cnn", 2)
+    moved = {"ours": 0.0, "auto_attack": 0.0}
+    monkeypatch.setattr(reference, "first_digits", lambda number: victim)
+    for name in moved:
+        monkeypatch.setattr(
+            reference,
+            name,
+            lambda victim, *_, name=name: (
+                np.clip(victim.images + moved[name], 0, 1),
+                np.array(["clean", "clean"]),
+            ),
+        )
+    found = reference.compare("linf", 0.1, "small", report.Options())
+    # Nothing moved, and the labels are the network's own.
+    assert [one.success_rate for one in found.measurements] == [0.0, 0.0]
+    assert found.verdicts[0].value == 0.0 and found.verdicts[0].met
+    for name in moved:
+        moved.update(ours=0.0, auto_attack=0.0)
+        moved[name] = 0.11
+        with pytest.raises(ValueError, match="within 0.1"):
+            reference.compare("linf", 0.1, "small", report.Options())
+
+
 # The command line.
 
 
-@pytest.mark.parametrize("module", [attacks, models])
+@pytest.mark.parametrize("module", [attacks, models, reference])
 def test_list_names_every_case(module, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore
     report.main(module.CASES, "", ["--list"])
     assert capsys.readouterr().out.split() == list(module.CASES)
