@@ -154,7 +154,7 @@ class SuiteSettings:
     budget_minutes: float | None = option(
         None,
         rule=POSITIVE,
-        help="adaptive suite: time for the attacks on one defense; those that do not fit are named",
+        help="adaptive suite: time for the attacks on a defense",
     )
 
     def __post_init__(self) -> None:
