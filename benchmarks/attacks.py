@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import peers
+from benchmarks.averaged import averaged
 from benchmarks.contestants import ART, CLEVERHANS, FLOOR, FOOLBOX, FORWARD, US, ours, peer
 from benchmarks.memory import peak_megabytes
 from benchmarks.minimal import minimal
@@ -226,6 +227,9 @@ CASES: dict[str, Case] = {
     },
     "minimal_l2/mnist_cnn": functools.partial(minimal, "l2", "mnist_cnn", 100),
     "minimal_linf/mnist_cnn": functools.partial(minimal, "linf", "mnist_cnn", 100),
+    "averaged/mnist_cnn": functools.partial(averaged, "mnist_cnn", 128),
+    "averaged/cifar_cnn": functools.partial(averaged, "cifar_cnn", 32),
+    "averaged/vgg16": functools.partial(averaged, "vgg16", 8),
     "zoo/mnist_cnn": zoo,
     "grad2/mnist_cnn": members_gradient,
     "memory/mnist_cnn": peak_memory,

@@ -113,9 +113,9 @@ def _trained() -> tuple[keras.Model, Any]:
     return model, data.test
 
 
-def untrained(name: str, number: int) -> Subject:
+def untrained(name: str, number: int, **settings: Any) -> Subject:
     """A network with random weights, random images, and its own predictions as labels."""
-    model, images = network(name), random_images(name, number)
+    model, images = network(name, **settings), random_images(name, number)
     note = f"{name} with random weights, random images, its own predictions as labels"
     if any("normalization" in type(layer).__name__.lower() for layer in model.layers):
         settle = tf.function(lambda x: model(x, training=True))
